@@ -1,0 +1,51 @@
+"""Batch normalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from optuna_nas_morph.ir.ops.base import Layer, Op, Param
+from optuna_nas_morph.ir.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class BatchNorm(Op):
+    """Batch normalisation of vectors, or of series, images and volumes with channels first.
+
+    Args:
+        eps:
+            Added to the variance.
+    """
+
+    op_name: ClassVar[str] = "batch_norm"
+    folds: ClassVar[bool] = True
+
+    eps: float = 1e-5
+
+    def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
+        (x,) = inputs
+        self._check(x.dtype == "float32", f"needs float input but got {x}.")
+        self._check(
+            x.channel_axis == 0 and len(x.shape) <= 4,
+            f"needs channels on axis 0 and at most 3 spatial axes but got {x} with channels on axis {x.channel_axis}.",
+        )
+        return x
+
+    def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
+        n = (inputs[0].n_channels,)
+        return {
+            "weight": Param(n, ("out",), fill=1.0),
+            "bias": Param(n, ("out",), fill=0.0),
+            "running_mean": Param(n, ("out",), buffer=True, fill=0.0),
+            "running_var": Param(n, ("out",), buffer=True, fill=1.0),
+            "num_batches_tracked": Param((), (), buffer=True, fill=0.0),
+        }
+
+    def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
+        rank = max(1, len(inputs[0].shape) - 1)
+        return Layer(f"BatchNorm{rank}d", {"num_features": inputs[0].n_channels, "eps": self.eps})
+
+    def label(self, inputs: Sequence[TensorSpec]) -> str:
+        return "bn"

@@ -1,0 +1,43 @@
+"""Pooling over all positions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from optuna_nas_morph.ir.ops.base import Layer, Op
+from optuna_nas_morph.ir.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class GlobalPool(Op):
+    """Maximum or average over every axis but the channels; the output is a vector.
+
+    Args:
+        kind:
+            ``"avg"`` or ``"max"``.
+    """
+
+    op_name: ClassVar[str] = "global_pool"
+
+    kind: str = "avg"
+
+    def __post_init__(self) -> None:
+        self._check(self.kind in ("max", "avg"), f"kind must be 'max' or 'avg' but got {self.kind!r}.")
+
+    def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
+        (x,) = inputs
+        self._check(x.dtype == "float32" and len(x.shape) >= 2, f"needs float input with positions but got {x}.")
+        return TensorSpec((x.n_channels,))
+
+    def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
+        (x,) = inputs
+        dims = tuple(1 + axis for axis in range(len(x.shape)) if axis != x.channel_axis)
+        return Layer("GlobalPool", {"kind": self.kind, "dims": dims})
+
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
+        return inputs[0]
+
+    def label(self, inputs: Sequence[TensorSpec]) -> str:
+        return f"global_{self.kind}pool"

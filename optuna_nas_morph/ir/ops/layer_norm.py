@@ -1,0 +1,48 @@
+"""Layer normalisation over the channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from optuna_nas_morph.ir.ops.base import Layer, Op, Param
+from optuna_nas_morph.ir.tensor import TensorSpec
+
+if TYPE_CHECKING:
+    from optuna_nas_morph.ir.channels import Channels, GroupBuilder
+
+
+@dataclass(frozen=True)
+class LayerNorm(Op):
+    """Normalisation of every position over its channels, wherever the channel axis is.
+
+    Args:
+        eps:
+            Added to the variance.
+    """
+
+    op_name: ClassVar[str] = "layer_norm"
+    folds: ClassVar[bool] = True
+
+    eps: float = 1e-5
+
+    def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
+        self._check(inputs[0].dtype == "float32", f"needs float input but got {inputs[0]}.")
+        return inputs[0]
+
+    def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
+        n = (inputs[0].n_channels,)
+        return {"weight": Param(n, ("out",), fill=1.0), "bias": Param(n, ("out",), fill=0.0)}
+
+    def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
+        (x,) = inputs
+        name = "LayerNorm" if x.channels_last else "ChannelsFirstLayerNorm"
+        return Layer(name, {"normalized_shape": x.n_channels, "eps": self.eps})
+
+    def channels(self, inputs: Sequence[Channels], specs: Sequence[TensorSpec], groups: GroupBuilder) -> Channels:
+        groups.block(inputs[0], "layer norm")
+        return inputs[0]
+
+    def label(self, inputs: Sequence[TensorSpec]) -> str:
+        return "ln"

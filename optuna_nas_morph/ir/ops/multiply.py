@@ -1,0 +1,42 @@
+"""Elementwise product: gates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from optuna_nas_morph.ir.ops.base import Layer, Op
+from optuna_nas_morph.ir.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class Multiply(Op):
+    """Product of two or more tensors; sizes of 1 on other axes than the channels are broadcast, as in a gate."""
+
+    op_name: ClassVar[str] = "multiply"
+    min_inputs: ClassVar[int] = 2
+    max_inputs: ClassVar[int | None] = None
+    commutative: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
+        first = inputs[0]
+        self._check(first.dtype == "float32", f"needs float input but got {first}.")
+        shape = list(first.shape)
+        for other in inputs[1:]:
+            self._check(
+                other.dtype == first.dtype
+                and other.channel_axis == first.channel_axis
+                and other.n_channels == first.n_channels
+                and len(other.shape) == len(shape)
+                and all(1 in (a, b) or a == b for a, b in zip(shape, other.shape, strict=True)),
+                f"inputs must have equal channels and equal or unit sizes elsewhere but got {first} and {other}.",
+            )
+            shape = [max(a, b) for a, b in zip(shape, other.shape, strict=True)]
+        return TensorSpec(tuple(shape), first.channel_axis)
+
+    def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
+        return Layer("Multiply")
+
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
+        return all(inputs)

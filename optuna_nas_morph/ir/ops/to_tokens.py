@@ -1,0 +1,33 @@
+"""Reshaping a map to a sequence of tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from optuna_nas_morph.ir.ops.base import Layer, Op
+from optuna_nas_morph.ir.tensor import TensorSpec
+
+
+@dataclass(frozen=True)
+class ToTokens(Op):
+    """From ``(channels, *sizes)`` to ``(positions, channels)``."""
+
+    op_name: ClassVar[str] = "to_tokens"
+    folds: ClassVar[bool] = True
+
+    def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
+        (x,) = inputs
+        self._check(
+            x.dtype == "float32" and x.channel_axis == 0 and len(x.shape) >= 2,
+            f"needs float input of shape (channels, spatial sizes) but got {x}.",
+        )
+        return TensorSpec((math.prod(x.spatial), x.n_channels), channel_axis=1)
+
+    def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
+        return Layer("ToTokens")
+
+    def nonnegative(self, inputs: Sequence[bool]) -> bool:
+        return inputs[0]

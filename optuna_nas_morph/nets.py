@@ -1,0 +1,209 @@
+"""From an architecture to a PyTorch module whose parameters are named by node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from optuna_nas_morph.errors import ArchitectureError
+from optuna_nas_morph.ir import Architecture
+from optuna_nas_morph.ir.ops import Layer
+
+
+class Network(nn.Module):
+    """The network of an architecture.
+
+    The layer of a node is an attribute of the node's name, so that ``state_dict()`` has exactly the keys of
+    `Architecture.params`: ``<node>.<parameter>``.
+
+    Args:
+        architecture:
+            What to build.
+
+    Raises:
+        ArchitectureError: If a node has the name of an attribute of ``torch.nn.Module``.
+    """
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self._last_use = _last_uses(architecture)
+        for node in architecture.nodes:
+            if hasattr(self, node.name):
+                raise ArchitectureError(
+                    f"node {node.name!r}: the name is an attribute of torch.nn.Module; rename the node."
+                )
+            if node.inputs:
+                self.add_module(node.name, build_layer(node.op.layer(architecture.input_specs(node.name))))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Compute the output for inputs in the order of `Architecture.inputs`, each with a batch dimension first."""
+        names = self.architecture.inputs
+        if len(inputs) != len(names):
+            raise TypeError(f"forward takes {len(names)} inputs, {', '.join(names)}, but got {len(inputs)}.")
+        values: dict[str, Tensor] = dict(zip(names, inputs, strict=True))
+        for node in self.architecture.nodes:
+            if node.inputs:
+                layer = self.get_submodule(node.name)
+                values[node.name] = layer(*(values[name] for name in node.inputs))
+                for name in self._last_use[node.name]:
+                    del values[name]
+        return values[self.architecture.output]
+
+
+def build_layer(layer: Layer) -> nn.Module:
+    """Make the module that a `Layer` names: one of this file, else one of ``torch.nn``."""
+    cls: type[nn.Module] = _LAYERS.get(layer.name) or getattr(nn, layer.name)
+    return cls(**layer.arguments)
+
+
+def _last_uses(architecture: Architecture) -> dict[str, tuple[str, ...]]:
+    """Per node, the values that nothing after it reads, so that they can be freed."""
+    last = {name: consumers[-1] for name, consumers in architecture.consumers.items() if consumers}
+    result: dict[str, list[str]] = {node.name: [] for node in architecture.nodes}
+    for name, consumer in last.items():
+        result[consumer].append(name)
+    return {name: tuple(names) for name, names in result.items()}
+
+
+# Layers that torch.nn has no module for.
+
+
+class Add(nn.Module):
+    """Sum of its inputs."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        total = inputs[0]
+        for x in inputs[1:]:
+            total = total + x
+        return total
+
+
+class Multiply(nn.Module):
+    """Product of its inputs."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        product = inputs[0]
+        for x in inputs[1:]:
+            product = product * x
+        return product
+
+
+class Concat(nn.Module):
+    """Concatenation along an axis."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return torch.cat(inputs, dim=self.dim)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
+class GlobalPool(nn.Module):
+    """Maximum or average over axes."""
+
+    def __init__(self, kind: str, dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self.kind, self.dims = kind, dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(self.dims) if self.kind == "avg" else x.amax(self.dims)
+
+    def extra_repr(self) -> str:
+        return f"{self.kind}, dims={self.dims}"
+
+
+class ToTokens(nn.Module):
+    """From ``(N, C, *sizes)`` to ``(N, positions, C)``."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(2).transpose(1, 2)
+
+
+class ChannelsFirstLayerNorm(nn.LayerNorm):
+    """Layer norm over axis 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+class PatchEmbedding1d(nn.Conv1d):
+    """Linear embedding of non-overlapping pieces of a series."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).transpose(1, 2)
+
+
+class PatchEmbedding2d(nn.Conv2d):
+    """Linear embedding of non-overlapping patches of an image."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).flatten(2).transpose(1, 2)
+
+
+class PatchEmbedding3d(nn.Conv3d):
+    """Linear embedding of non-overlapping blocks of a volume."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).flatten(2).transpose(1, 2)
+
+
+class PositionEmbedding(nn.Module):
+    """Adds a learned vector per position."""
+
+    def __init__(self, n_positions: int, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(n_positions, features))
+        nn.init.normal_(self.weight, std=0.02)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.weight
+
+
+class SelfAttention(nn.Module):
+    """Scaled dot-product self-attention (Vaswani et al., 2017, section 3.2.2)."""
+
+    def __init__(self, in_features: int, n_heads: int, head_dim: int, out_features: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        inner = n_heads * head_dim
+        self.query = nn.Linear(in_features, inner)
+        self.key = nn.Linear(in_features, inner)
+        self.value = nn.Linear(in_features, inner)
+        self.out = nn.Linear(inner, out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        def heads(t: Tensor) -> Tensor:
+            return t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (N, heads, T, head_dim)
+
+        y = F.scaled_dot_product_attention(heads(self.query(x)), heads(self.key(x)), heads(self.value(x)))
+        result: Tensor = self.out(y.transpose(1, 2).flatten(2))
+        return result
+
+    def extra_repr(self) -> str:
+        return f"n_heads={self.n_heads}"
+
+
+_LAYERS: dict[str, Any] = {
+    cls.__name__: cls
+    for cls in (
+        Add,
+        ChannelsFirstLayerNorm,
+        Concat,
+        GlobalPool,
+        Multiply,
+        PatchEmbedding1d,
+        PatchEmbedding2d,
+        PatchEmbedding3d,
+        PositionEmbedding,
+        SelfAttention,
+        ToTokens,
+    )
+}
