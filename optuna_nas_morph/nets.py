@@ -181,7 +181,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         def heads(t: Tensor) -> Tensor:
-            return t.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)  # (N, heads, T, head_dim)
+            return t.reshape(*t.shape[:2], self.n_heads, -1).transpose(1, 2)  # (N, heads, T, head_dim)
 
         y = F.scaled_dot_product_attention(heads(self.query(x)), heads(self.key(x)), heads(self.value(x)))
         result: Tensor = self.out(y.transpose(1, 2).flatten(2))

@@ -28,6 +28,4 @@ class LabelledGraph:
         n_nodes = len(self.labels)
         for source, target in self.edges:
             if not (0 <= source < n_nodes and 0 <= target < n_nodes):
-                raise ArchitectureError(
-                    f"edges must join nodes 0 to {n_nodes - 1}, but got ({source}, {target})."
-                )
+                raise ArchitectureError(f"edges must join nodes 0 to {n_nodes - 1}, but got ({source}, {target}).")

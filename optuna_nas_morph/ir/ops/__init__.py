@@ -4,7 +4,7 @@ from optuna_nas_morph.ir.ops.activation import ACTIVATIONS, Activation
 from optuna_nas_morph.ir.ops.adaptive_pool import AdaptivePool
 from optuna_nas_morph.ir.ops.add import Add
 from optuna_nas_morph.ir.ops.attention import SelfAttention
-from optuna_nas_morph.ir.ops.base import OPS, Layer, Op, Param, op_from_dict
+from optuna_nas_morph.ir.ops.base import OPS, Init, Layer, Op, Param, op_from_dict
 from optuna_nas_morph.ir.ops.batch_norm import BatchNorm
 from optuna_nas_morph.ir.ops.concat import Concat
 from optuna_nas_morph.ir.ops.conv import Conv
@@ -35,6 +35,7 @@ __all__ = [
     "Dropout",
     "Flatten",
     "GlobalPool",
+    "Init",
     "Input",
     "Layer",
     "LayerNorm",

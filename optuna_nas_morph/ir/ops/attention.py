@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op, Param, width_bucket
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, width_bucket
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -48,12 +48,13 @@ class SelfAttention(Op):
 
     def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
         inner, n_in = self.n_heads * self.head_dim, inputs[0].n_channels
+        into, out = Init.fan_in(n_in), Init.fan_in(inner)
         params: dict[str, Param] = {}
         for name in ("query", "key", "value"):
-            params[f"{name}.weight"] = Param((inner, n_in), (None, "in"))
-            params[f"{name}.bias"] = Param((inner,), (None,))
-        params["out.weight"] = Param((self.out_features, inner), ("out", None))
-        params["out.bias"] = Param((self.out_features,), ("out",))
+            params[f"{name}.weight"] = Param((inner, n_in), (None, "in"), into)
+            params[f"{name}.bias"] = Param((inner,), (None,), into)
+        params["out.weight"] = Param((self.out_features, inner), ("out", None), out)
+        params["out.bias"] = Param((self.out_features,), ("out",), out)
         return params
 
     def flops(self, inputs: Sequence[TensorSpec]) -> int:

@@ -7,6 +7,7 @@ else follows from the tensors that enter it. Nothing here needs PyTorch; `Layer`
 from __future__ import annotations
 
 import json
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -26,6 +27,26 @@ OPS: dict[str, type[Op]] = {}
 
 
 @dataclass(frozen=True)
+class Init:
+    """How fresh entries are drawn; for every layer the distribution that PyTorch itself uses.
+
+    Args:
+        kind:
+            ``"constant"``, ``"uniform"`` on ``[-scale, scale]``, or ``"normal"`` with standard deviation ``scale``.
+        scale:
+            Value, bound or standard deviation.
+    """
+
+    kind: Literal["constant", "uniform", "normal"]
+    scale: float
+
+    @staticmethod
+    def fan_in(n_inputs: int) -> Init:
+        """PyTorch's default for linear and convolutional weights and biases: U(-1/sqrt(fan_in), 1/sqrt(fan_in))."""
+        return Init("uniform", 1 / math.sqrt(n_inputs))
+
+
+@dataclass(frozen=True)
 class Param:
     """One parameter or buffer of an operation.
 
@@ -35,17 +56,19 @@ class Param:
         axes:
             Per axis: ``"out"`` if it runs over the channels of the operation's output, ``"in"`` if it runs over those
             of its input, otherwise :obj:`None`.
+        init:
+            How fresh entries are drawn.
         buffer:
             Whether it is a buffer (running statistics) rather than a trained parameter.
-        fill:
-            What a neutral new entry along an ``"out"`` axis holds where it is not drawn at random (1 for scales,
-            0 for shifts); :obj:`None` means drawn.
+        dtype:
+            ``"float32"`` or ``"int64"`` (counters).
     """
 
     shape: tuple[int, ...]
     axes: tuple[AxisRole, ...]
+    init: Init
     buffer: bool = False
-    fill: float | None = None
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op, Param
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 
@@ -36,11 +36,11 @@ class BatchNorm(Op):
     def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
         n = (inputs[0].n_channels,)
         return {
-            "weight": Param(n, ("out",), fill=1.0),
-            "bias": Param(n, ("out",), fill=0.0),
-            "running_mean": Param(n, ("out",), buffer=True, fill=0.0),
-            "running_var": Param(n, ("out",), buffer=True, fill=1.0),
-            "num_batches_tracked": Param((), (), buffer=True, fill=0.0),
+            "weight": Param(n, ("out",), Init("constant", 1.0)),
+            "bias": Param(n, ("out",), Init("constant", 0.0)),
+            "running_mean": Param(n, ("out",), Init("constant", 0.0), buffer=True),
+            "running_var": Param(n, ("out",), Init("constant", 1.0), buffer=True),
+            "num_batches_tracked": Param((), (), Init("constant", 0.0), buffer=True, dtype="int64"),
         }
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:

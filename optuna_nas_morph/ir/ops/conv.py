@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op, Param, width_bucket
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, width_bucket
 from optuna_nas_morph.ir.ops.window import Window, check_window, expand, infer_window, window_text
 from optuna_nas_morph.ir.tensor import TensorSpec
 
@@ -89,20 +89,24 @@ class Conv(Op):
         sizes = infer_window(self, self.window, inputs)
         n_in = inputs[0].n_channels
         self._check(n_in % self.groups == 0, f"input channels must be a multiple of groups={self.groups}, got {n_in}.")
-        self._check(self.groups == 1 or self.groups < n_in, f"groups={self.groups} equals the input channels: use depthwise_conv.")
+        self._check(
+            self.groups == 1 or self.groups < n_in,
+            f"groups={self.groups} equals the input channels: use depthwise_conv.",
+        )
         return TensorSpec((self.out_channels, *sizes))
 
     def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
         n_in = inputs[0].n_channels // self.groups
         free = (None,) * len(self.kernel_size)
+        init = Init.fan_in(n_in * math.prod(self.kernel_size))
         # A grouped weight has no axis that runs over all input channels.
         params = {
             "weight": Param(
-                (self.out_channels, n_in, *self.kernel_size), ("out", "in" if self.groups == 1 else None, *free)
+                (self.out_channels, n_in, *self.kernel_size), ("out", "in" if self.groups == 1 else None, *free), init
             )
         }
         if self.bias:
-            params["bias"] = Param((self.out_channels,), ("out",))
+            params["bias"] = Param((self.out_channels,), ("out",), init)
         return params
 
     def flops(self, inputs: Sequence[TensorSpec]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op, Param
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param
 from optuna_nas_morph.ir.ops.window import Window, check_window, expand, infer_window, window_text
 from optuna_nas_morph.ir.tensor import TensorSpec
 
@@ -73,9 +73,11 @@ class DepthwiseConv(Op):
 
     def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
         n_out = inputs[0].n_channels * self.multiplier
-        params = {"weight": Param((n_out, 1, *self.kernel_size), ("out", None) + (None,) * len(self.kernel_size))}
+        init = Init.fan_in(math.prod(self.kernel_size))
+        free = (None,) * len(self.kernel_size)
+        params = {"weight": Param((n_out, 1, *self.kernel_size), ("out", None, *free), init)}
         if self.bias:
-            params["bias"] = Param((n_out,), ("out",))
+            params["bias"] = Param((n_out,), ("out",), init)
         return params
 
     def flops(self, inputs: Sequence[TensorSpec]) -> int:

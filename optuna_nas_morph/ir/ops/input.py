@@ -44,9 +44,7 @@ class Input(Op):
             type(self.channel_axis) is int and 0 <= self.channel_axis < len(self.shape),
             f"channel_axis must be an axis of shape {self.shape} but got {self.channel_axis!r}.",
         )
-        self._check(
-            self.dtype in ("float32", "int64"), f"dtype must be 'float32' or 'int64' but got {self.dtype!r}."
-        )
+        self._check(self.dtype in ("float32", "int64"), f"dtype must be 'float32' or 'int64' but got {self.dtype!r}.")
 
     def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
         return TensorSpec(self.shape, self.channel_axis, self.dtype)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op, Param
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ class LayerNorm(Op):
 
     def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
         n = (inputs[0].n_channels,)
-        return {"weight": Param(n, ("out",), fill=1.0), "bias": Param(n, ("out",), fill=0.0)}
+        return {
+            "weight": Param(n, ("out",), Init("constant", 1.0)),
+            "bias": Param(n, ("out",), Init("constant", 0.0)),
+        }
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         (x,) = inputs

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op, Param, width_bucket
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, width_bucket
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -44,9 +44,10 @@ class Linear(Op):
         return x.with_channels(self.out_features)
 
     def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
-        params = {"weight": Param((self.out_features, inputs[0].n_channels), ("out", "in"))}
+        init = Init.fan_in(inputs[0].n_channels)
+        params = {"weight": Param((self.out_features, inputs[0].n_channels), ("out", "in"), init)}
         if self.bias:
-            params["bias"] = Param((self.out_features,), ("out",))
+            params["bias"] = Param((self.out_features,), ("out",), init)
         return params
 
     def flops(self, inputs: Sequence[TensorSpec]) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op, Param, width_bucket
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, width_bucket
 from optuna_nas_morph.ir.ops.window import times
 from optuna_nas_morph.ir.tensor import TensorSpec
 
@@ -54,9 +54,10 @@ class PatchEmbedding(Op):
 
     def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
         free = (None,) * len(self.patch_size)
+        init = Init.fan_in(inputs[0].n_channels * math.prod(self.patch_size))
         return {
-            "weight": Param((self.features, inputs[0].n_channels, *self.patch_size), ("out", "in", *free)),
-            "bias": Param((self.features,), ("out",)),
+            "weight": Param((self.features, inputs[0].n_channels, *self.patch_size), ("out", "in", *free), init),
+            "bias": Param((self.features,), ("out",), init),
         }
 
     def flops(self, inputs: Sequence[TensorSpec]) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op, Param
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 
@@ -25,7 +25,7 @@ class PositionEmbedding(Op):
         return x
 
     def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
-        return {"weight": Param(inputs[0].shape, (None, "out"))}
+        return {"weight": Param(inputs[0].shape, (None, "out"), Init("normal", 0.02))}
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         n_positions, features = inputs[0].shape
