@@ -100,6 +100,13 @@ class Architecture:
         """Name of the output node."""
         return self.nodes[-1].name
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.nodes)
+
     def __getitem__(self, name: str) -> Node:
         """The node of the given name.
 

@@ -1,0 +1,25 @@
+"""Morphisms: changes of an architecture that keep its function. To add one: its file, its line here, its test."""
+
+from optuna_nas_morph.morphisms.add_skip import AddSkip
+from optuna_nas_morph.morphisms.base import MORPHISMS, Morphism, Site, Weights, parse_morphism
+from optuna_nas_morph.morphisms.concat_skip import ConcatSkip
+from optuna_nas_morph.morphisms.deepen import Deepen
+from optuna_nas_morph.morphisms.grow_kernel import GrowKernel
+from optuna_nas_morph.morphisms.insert_residual_block import InsertResidualBlock
+from optuna_nas_morph.morphisms.tensors import fresh_weights
+from optuna_nas_morph.morphisms.widen import Widen
+
+__all__ = [
+    "MORPHISMS",
+    "AddSkip",
+    "ConcatSkip",
+    "Deepen",
+    "GrowKernel",
+    "InsertResidualBlock",
+    "Morphism",
+    "Site",
+    "Weights",
+    "Widen",
+    "fresh_weights",
+    "parse_morphism",
+]

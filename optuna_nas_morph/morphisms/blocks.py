@@ -1,0 +1,59 @@
+"""Places between blocks of layers, and the layers that fit there."""
+
+from __future__ import annotations
+
+from optuna_nas_morph.ir import Architecture, TensorSpec
+from optuna_nas_morph.ir.ops import Activation, BatchNorm, Conv, Dropout, Input, LayerNorm, Linear, Op
+
+_FINISHERS = (BatchNorm, LayerNorm, Activation)
+
+
+def block_ends(architecture: Architecture) -> list[str]:
+    """Nodes behind which a layer can go, in topological order."""
+    return [node.name for node in architecture.nodes if block_end_refusal(architecture, node.name) is None]
+
+
+def block_end_refusal(architecture: Architecture, name: str) -> str | None:
+    """Why no layer goes behind a node, or :obj:`None`.
+
+    A norm or an activation belongs to the layer before it, so nothing is put between; nor behind inputs and the output.
+    """
+    if name not in architecture.index:
+        return f"there is no node {name!r}"
+    node, spec = architecture[name], architecture.specs[name]
+    if name == architecture.output:
+        return "nothing is inserted behind the network's output"
+    if isinstance(node.op, Input | Dropout):
+        return f"nothing is inserted behind {node.op.op_name}"
+    if spec.dtype != "float32":
+        return "the tensor holds token ids"
+    if spec.channel_axis not in (0, len(spec.shape) - 1):
+        return "channels are neither on the first nor on the last axis"
+    if all(isinstance(architecture[c].op, _FINISHERS) for c in architecture.consumers[name]):
+        return "only a norm or an activation follows, which belongs to this layer"
+    return None
+
+
+def mixing_layer(spec: TensorSpec, width: int, kernel_size: int) -> Conv | Linear:
+    """A convolution (channels first) or linear layer (channels last) that keeps all sizes but the channels.
+
+    Where a spatial size is 1, so is the kernel: more would only ever multiply padding.
+    """
+    if spec.channels_last:
+        return Linear(width)
+    return Conv.same(len(spec.spatial), width, tuple(kernel_size if n > 1 else 1 for n in spec.spatial))
+
+
+def kernel_of(op: Conv | Linear) -> tuple[int, ...]:
+    """Kernel size; empty for a linear layer."""
+    return op.kernel_size if isinstance(op, Conv) else ()
+
+
+def norm_layer(spec: TensorSpec) -> Op:
+    """The norm that fits a tensor: batch norm with channels first, layer norm for tokens."""
+    return BatchNorm() if spec.channel_axis == 0 else LayerNorm()
+
+
+def layer_stem(op: Conv | Linear) -> str:
+    """How nodes of new layers are named."""
+    return "conv" if isinstance(op, Conv) else "linear"

@@ -1,0 +1,240 @@
+"""Search spaces: what a study may propose."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from optuna_nas_morph.errors import MorphismError, SpaceMismatchError
+from optuna_nas_morph.ir import Architecture
+from optuna_nas_morph.morphisms import (
+    AddSkip,
+    ConcatSkip,
+    Deepen,
+    GrowKernel,
+    InsertResidualBlock,
+    Morphism,
+    Site,
+    Widen,
+    parse_morphism,
+)
+
+FORMAT = "optuna-nas-morph/morph-space"
+VERSION = 1
+
+DEFAULT_MORPHISMS: tuple[Morphism, ...] = (
+    Widen(1.5),
+    Widen(2.0),
+    Deepen("relu", 3),
+    InsertResidualBlock(3),
+    GrowKernel(2),
+    AddSkip(),
+    ConcatSkip(),
+)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One morphism at one site.
+
+    Args:
+        morphism:
+            What changes.
+        site:
+            Where.
+    """
+
+    morphism: Morphism
+    site: Site
+
+    def __str__(self) -> str:
+        return f"{self.morphism} at {' -> '.join(self.site)}"
+
+
+@dataclass(frozen=True)
+class MorphSpace:
+    """Everything that morphisms reach from a seed architecture within limits.
+
+    Args:
+        seed:
+            Where every lineage starts.
+        morphisms:
+            What may be applied, in an order that is part of the encoding.
+        max_morphisms:
+            Longest chain of morphisms from the seed.
+        max_parameters:
+            Most trained parameters of an architecture.
+        max_flops:
+            Most floating point operations of the matrix products for one sample.
+        max_nodes:
+            Most nodes.
+
+    Raises:
+        ValueError: If an argument is out of range, a morphism appears twice or the seed exceeds a limit.
+    """
+
+    seed: Architecture
+    morphisms: Sequence[Morphism] = DEFAULT_MORPHISMS
+    max_morphisms: int = 12
+    max_parameters: int = 10_000_000
+    max_flops: int = 10_000_000_000
+    max_nodes: int = 200
+    _steps: dict[tuple[Architecture, Morphism, int], tuple[Step, Architecture] | None] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "morphisms", tuple(self.morphisms))
+        for name in ("max_morphisms", "max_parameters", "max_flops", "max_nodes"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"{name} must be a positive integer but got {value!r}.")
+        if not isinstance(self.seed, Architecture):
+            raise TypeError(f"seed must be an Architecture but got {type(self.seed).__name__}.")
+        if not self.morphisms or not all(isinstance(m, Morphism) for m in self.morphisms):
+            raise ValueError(f"morphisms must be a non-empty sequence of morphisms but got {self.morphisms!r}.")
+        names = [str(m) for m in self.morphisms]
+        if len(set(names)) < len(names):
+            raise ValueError(f"morphisms must differ from each other but got {names}.")
+        reason = self.violation(self.seed)
+        if reason is not None:
+            raise ValueError(f"the seed must keep to the limits of the space but {reason}.")
+
+    # Limits.
+
+    def violation(self, architecture: Architecture) -> str | None:
+        """Which limit an architecture exceeds, or :obj:`None`."""
+        for name, value, limit in (
+            ("nodes", len(architecture.nodes), self.max_nodes),
+            ("parameters", architecture.n_parameters, self.max_parameters),
+            ("flops", architecture.flops, self.max_flops),
+        ):
+            if value > limit:
+                return f"it has {value} {name}, more than max_{name}={limit}"
+        return None
+
+    # Steps.
+
+    def apply(self, architecture: Architecture, step: Step) -> Architecture:
+        """The architecture after one step.
+
+        Raises:
+            MorphismError: If the morphism is not one of the space's, is refused there, or a limit would be exceeded.
+        """
+        if step.morphism not in self.morphisms:
+            known = ", ".join(map(str, self.morphisms))
+            raise MorphismError(f"{step.morphism} is not a morphism of this space, which has {known}.")
+        child = step.morphism.apply(architecture, step.site)
+        reason = self.violation(child)
+        if reason is not None:
+            raise MorphismError(f"{step} leaves the space: {reason}.")
+        return child
+
+    def replay(self, steps: Sequence[Step]) -> Architecture:
+        """The architecture after a chain of steps from the seed.
+
+        Raises:
+            MorphismError: As `apply`, or if the chain is longer than ``max_morphisms``.
+        """
+        if len(steps) > self.max_morphisms:
+            raise MorphismError(f"a chain must have at most {self.max_morphisms} steps but has {len(steps)}.")
+        architecture = self.seed
+        for step in steps:
+            architecture = self.apply(architecture, step)
+        return architecture
+
+    def nearest(self, architecture: Architecture, morphism: Morphism, at: float) -> tuple[Step, Architecture] | None:
+        """The step that a coordinate ``at`` in [0, 1] stands for, and its result.
+
+        The sites of the morphism divide [0, 1] evenly. Where the site at that place would exceed a limit, the next one
+        that does not is taken, going round.
+
+        Returns:
+            The step and the architecture after it; :obj:`None` if the morphism fits nowhere.
+        """
+        sites = morphism.sites(architecture)
+        first = min(int(at * len(sites)), len(sites) - 1)
+        for i in range(len(sites)):
+            found = self._try((architecture, morphism, (first + i) % len(sites)), sites)
+            if found is not None:
+                return found
+        return None
+
+    def children(self, architecture: Architecture) -> Iterator[tuple[Step, Architecture]]:
+        """Every step that can be taken from an architecture, with its result."""
+        for morphism in self.morphisms:
+            sites = morphism.sites(architecture)
+            for i in range(len(sites)):
+                found = self._try((architecture, morphism, i), sites)
+                if found is not None:
+                    yield found
+
+    def _try(self, key: tuple[Architecture, Morphism, int], sites: Sequence[Site]) -> tuple[Step, Architecture] | None:
+        """`apply` remembered; :obj:`None` where a limit would be exceeded."""
+        if key not in self._steps:
+            if len(self._steps) >= _CACHE_SIZE:
+                self._steps.clear()
+            architecture, morphism, i = key
+            child = morphism.apply(architecture, sites[i])
+            fits = self.violation(child) is None
+            self._steps[key] = (Step(morphism, sites[i]), child) if fits else None
+        return self._steps[key]
+
+    # Identity.
+
+    def to_dict(self) -> dict[str, Any]:
+        """A versioned description, enough to make the space again."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "seed": json.loads(self.seed.to_json()),
+            "morphisms": [str(m) for m in self.morphisms],
+            "max_morphisms": self.max_morphisms,
+            "max_parameters": self.max_parameters,
+            "max_flops": self.max_flops,
+            "max_nodes": self.max_nodes,
+        }
+
+    @staticmethod
+    def from_dict(data: dict[str, Any]) -> MorphSpace:
+        """Inverse of `to_dict`.
+
+        Raises:
+            SpaceMismatchError: If the description is of another version or describes no space.
+        """
+        if data.get("format") != FORMAT or data.get("version") != VERSION:
+            raise SpaceMismatchError(
+                f"space must be of format {FORMAT!r} and version {VERSION} but is {data.get('format')!r}, version "
+                f"{data.get('version')!r}: the study was written by another version of optuna-nas-morph."
+            )
+        try:
+            limits = {name: data[name] for name in ("max_morphisms", "max_parameters", "max_flops", "max_nodes")}
+            seed = Architecture.from_json(json.dumps(data["seed"]))
+            return MorphSpace(seed, tuple(parse_morphism(m) for m in data["morphisms"]), **limits)
+        except (KeyError, TypeError, ValueError) as e:
+            raise SpaceMismatchError(f"the stored description of the space cannot be read: {e}") from e
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the description: 32 hexadecimal digits."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def difference(self, other: MorphSpace) -> str:
+        """What two spaces differ in, for people."""
+        mine, theirs = self.to_dict(), other.to_dict()
+        parts = [
+            f"{name} is {theirs[name]!r}, not {mine[name]!r}"
+            for name in mine
+            if name != "seed" and mine[name] != theirs[name]
+        ]
+        if mine["seed"] != theirs["seed"]:
+            parts.insert(0, f"the seed has fingerprint {other.seed.fingerprint}, not {self.seed.fingerprint}")
+        return "; ".join(parts)
+
+
+_CACHE_SIZE = 20_000
