@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from optuna_nas_morph.errors import MorphismError, SpaceMismatchError
-from optuna_nas_morph.ir import Architecture
+from optuna_nas_morph.ir import Architecture, LabelledGraph
 from optuna_nas_morph.morphisms import (
     AddSkip,
     ConcatSkip,
@@ -56,6 +56,26 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Descendant:
+    """An architecture together with how it descends from the seed of its space.
+
+    Args:
+        steps:
+            Every step from the seed.
+        architecture:
+            Where they lead.
+    """
+
+    steps: tuple[Step, ...]
+    architecture: Architecture
+
+    @cached_property
+    def graph(self) -> LabelledGraph:
+        """What a graph kernel sees of the architecture."""
+        return self.architecture.kernel_graph()
+
+
+@dataclass(frozen=True)
 class MorphSpace:
     """Everything that morphisms reach from a seed architecture within limits.
 
@@ -83,6 +103,9 @@ class MorphSpace:
     max_parameters: int = 10_000_000
     max_flops: int = 10_000_000_000
     max_nodes: int = 200
+    _sites: dict[tuple[Architecture, Morphism], tuple[Site, ...]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     _steps: dict[tuple[Architecture, Morphism, int], tuple[Step, Architecture] | None] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -147,6 +170,17 @@ class MorphSpace:
             architecture = self.apply(architecture, step)
         return architecture
 
+    def sites(self, architecture: Architecture, morphism: Morphism) -> tuple[Site, ...]:
+        """`Morphism.sites`, remembered."""
+        key = (architecture, morphism)
+        found = self._sites.get(key)
+        if found is None:
+            found = morphism.sites(architecture)
+            if len(self._sites) >= _CACHE_SIZE:
+                self._sites.clear()
+            self._sites[key] = found
+        return found
+
     def nearest(self, architecture: Architecture, morphism: Morphism, at: float) -> tuple[Step, Architecture] | None:
         """The step that a coordinate ``at`` in [0, 1] stands for, and its result.
 
@@ -156,7 +190,7 @@ class MorphSpace:
         Returns:
             The step and the architecture after it; :obj:`None` if the morphism fits nowhere.
         """
-        sites = morphism.sites(architecture)
+        sites = self.sites(architecture, morphism)
         first = min(int(at * len(sites)), len(sites) - 1)
         for i in range(len(sites)):
             found = self._try((architecture, morphism, (first + i) % len(sites)), sites)
@@ -167,7 +201,7 @@ class MorphSpace:
     def children(self, architecture: Architecture) -> Iterator[tuple[Step, Architecture]]:
         """Every step that can be taken from an architecture, with its result."""
         for morphism in self.morphisms:
-            sites = morphism.sites(architecture)
+            sites = self.sites(architecture, morphism)
             for i in range(len(sites)):
                 found = self._try((architecture, morphism, i), sites)
                 if found is not None:
@@ -175,14 +209,18 @@ class MorphSpace:
 
     def _try(self, key: tuple[Architecture, Morphism, int], sites: Sequence[Site]) -> tuple[Step, Architecture] | None:
         """`apply` remembered; :obj:`None` where a limit would be exceeded."""
-        if key not in self._steps:
-            if len(self._steps) >= _CACHE_SIZE:
-                self._steps.clear()
-            architecture, morphism, i = key
-            child = morphism.apply(architecture, sites[i])
-            fits = self.violation(child) is None
-            self._steps[key] = (Step(morphism, sites[i]), child) if fits else None
-        return self._steps[key]
+        steps = self._steps
+        try:
+            return steps[key]
+        except KeyError:
+            pass
+        architecture, morphism, i = key
+        child = morphism.apply(architecture, sites[i])
+        found = (Step(morphism, sites[i]), child) if self.violation(child) is None else None
+        if len(steps) >= _CACHE_SIZE:
+            steps.clear()
+        steps[key] = found
+        return found
 
     # Identity.
 

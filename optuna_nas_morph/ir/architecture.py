@@ -77,6 +77,17 @@ class Architecture:
         return {name: tuple(names) for name, names in result.items()}
 
     @cached_property
+    def ancestors(self) -> Mapping[str, int]:
+        """Per node, the nodes that it depends on, as a set of bits: bit ``index[name]``."""
+        result: dict[str, int] = {}
+        for node in self.nodes:
+            bits = 0
+            for name in node.inputs:
+                bits |= result[name] | 1 << self.index[name]
+            result[node.name] = bits
+        return result
+
+    @cached_property
     def groups(self) -> ChannelGroups:
         """Which widths change together."""
         return channel_groups(self)
@@ -177,7 +188,13 @@ class Architecture:
     # Edits: each returns a new architecture.
 
     def replace(self, ops: Mapping[str, Op]) -> Architecture:
-        """Other operations at the named nodes."""
+        """Other operations at the named nodes.
+
+        Raises:
+            ArchitectureError: If a name is unknown, or the result is not valid.
+        """
+        for name in ops:
+            self[name]
         return Architecture(tuple(replace(n, op=ops[n.name]) if n.name in ops else n for n in self.nodes))
 
     def insert(self, after: str, new: Sequence[Node]) -> Architecture:
@@ -188,7 +205,13 @@ class Architecture:
                 Name of an existing node that is not the output.
             new:
                 In topological order; their inputs may be any node up to ``after``, and each other.
+
+        Raises:
+            ArchitectureError: If ``after`` is unknown, or the result is not valid.
         """
+        self[after]
+        if not new:
+            return self
         end = new[-1].name
         nodes: list[Node] = []
         for node in self.nodes:

@@ -35,11 +35,11 @@ def from_json(text: str) -> Architecture:
 
     try:
         data = json.loads(text)
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, RecursionError) as e:
         raise ArchitectureError(f"text must be the JSON of an architecture but is no JSON: {e}") from e
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise ArchitectureError(f'text must be JSON with "format": "{FORMAT}".')
-    if data.get("version") != VERSION:
+    if type(data.get("version")) is not int or data["version"] != VERSION:
         raise ArchitectureError(
             f"version must be {VERSION} but got {data.get('version')!r}: written by another version of optuna-nas-morph."
         )

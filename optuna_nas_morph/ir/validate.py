@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from optuna_nas_morph.errors import ArchitectureError
+from optuna_nas_morph.ir.ops.base import Op
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ def infer_specs(nodes: Sequence[Node]) -> dict[str, TensorSpec]:
             raise ArchitectureError(
                 f"node names must be letters, digits and underscores, starting with a letter, but got {name!r}."
             )
+        if not isinstance(op, Op):
+            raise ArchitectureError(f"node {name!r}: op must be an operation but got {op!r}.")
+        if not isinstance(node.inputs, tuple) or not all(isinstance(source, str) for source in node.inputs):
+            raise ArchitectureError(f"node {name!r}: inputs must be a tuple of names but got {node.inputs!r}.")
         if name in specs:
             raise ArchitectureError(f"node {name!r}: the name is used twice.")
         n_inputs = len(node.inputs)

@@ -29,6 +29,8 @@ def block_end_refusal(architecture: Architecture, name: str) -> str | None:
         return "the tensor holds token ids"
     if spec.channel_axis not in (0, len(spec.shape) - 1):
         return "channels are neither on the first nor on the last axis"
+    if not spec.channels_last and len(spec.spatial) > 3:
+        return "there is no convolution over more than three axes"
     if all(isinstance(architecture[c].op, _FINISHERS) for c in architecture.consumers[name]):
         return "only a norm or an activation follows, which belongs to this layer"
     return None

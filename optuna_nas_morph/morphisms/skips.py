@@ -14,7 +14,7 @@ from optuna_nas_morph.morphisms.blocks import block_end_refusal, block_ends
 def skip_candidates(architecture: Architecture) -> Iterator[Site]:
     """Pairs ``(start, end)`` in topological order of the start, then of the end."""
     ends = block_ends(architecture)
-    above = _ancestors(architecture)
+    above = architecture.ancestors
     for node in architecture.nodes:
         if isinstance(node.op, Input) or node.name in ends:
             bit = 1 << architecture.index[node.name]
@@ -37,7 +37,7 @@ def skip_refusal(architecture: Architecture, site: Site) -> str | None:
     reason = block_end_refusal(architecture, end)
     if reason is not None:
         return f"end {end!r}: {reason}"
-    if not _ancestors(architecture)[end] >> architecture.index[start] & 1:
+    if not architecture.ancestors[end] >> architecture.index[start] & 1:
         return f"{start!r} does not feed {end!r}"
     if architecture.specs[start].dtype != "float32":
         return f"start {start!r} holds token ids"
@@ -85,20 +85,9 @@ def projection(spec: TensorSpec, width: int) -> Conv | Linear:
     return Linear(width) if spec.channels_last else Conv(width, (1,) * rank)
 
 
-def _ancestors(architecture: Architecture) -> dict[str, int]:
-    """Per node, a bit set of the positions of all nodes that it depends on."""
-    result: dict[str, int] = {}
-    for node in architecture.nodes:
-        bits = 0
-        for name in node.inputs:
-            bits |= result[name] | 1 << architecture.index[name]
-        result[node.name] = bits
-    return result
-
-
 def _path(architecture: Architecture, start: str, end: str) -> list[str]:
     """The path from start (left out) to end that takes the first possible input at every node."""
-    above = _ancestors(architecture)
+    above = architecture.ancestors
     bit = 1 << architecture.index[start]
     path: list[str] = []
     name = end

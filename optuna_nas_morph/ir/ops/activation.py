@@ -44,7 +44,10 @@ class Activation(Op):
     negative_slope: float = 0.01
 
     def __post_init__(self) -> None:
-        self._check(self.function in _TORCH, f"function must be one of {sorted(_TORCH)} but got {self.function!r}.")
+        self._check(
+            self.function in ACTIVATIONS, f"function must be one of {sorted(_TORCH)} but got {self.function!r}."
+        )
+        self._store_float("negative_slope")
         self._check(
             self.function == "leaky_relu" or self.negative_slope == 0.01,
             f"negative_slope belongs to leaky_relu but function is {self.function!r}.",

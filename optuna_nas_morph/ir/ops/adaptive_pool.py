@@ -33,7 +33,7 @@ class AdaptivePool(Op):
             isinstance(self.output_size, tuple) and len(self.output_size) in (1, 2, 3),
             f"output_size must be a tuple with 1, 2 or 3 entries but got {self.output_size!r}.",
         )
-        self._check_positive(output_size=self.output_size)
+        self._check_sizes(output_size=self.output_size)
 
     def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
         (x,) = inputs

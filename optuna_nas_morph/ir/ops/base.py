@@ -165,12 +165,30 @@ class Op(ABC):
         if not condition:
             raise ArchitectureError(f"{self.op_name}: {message}")
 
-    def _check_positive(self, **values: int | tuple[int, ...]) -> None:
+    def _check_positive(self, **values: int) -> None:
         for name, value in values.items():
-            sizes = value if isinstance(value, tuple) else (value,)
-            for size in sizes:
-                if type(size) is not int or size < 1:
-                    raise ArchitectureError(f"{self.op_name}: {name} must be positive integers but got {value!r}.")
+            self._check(type(value) is int and value >= 1, f"{name} must be a positive integer but got {value!r}.")
+
+    def _check_sizes(self, **values: tuple[int, ...]) -> None:
+        for name, value in values.items():
+            self._check(
+                isinstance(value, tuple) and all(type(size) is int and size >= 1 for size in value),
+                f"{name} must be a tuple of positive integers but got {value!r}.",
+            )
+
+    def _check_flag(self, **values: bool) -> None:
+        for name, value in values.items():
+            self._check(type(value) is bool, f"{name} must be True or False but got {value!r}.")
+
+    def _store_float(self, *names: str) -> None:
+        """Check that fields are finite numbers and store them as float: one spelling, hence one `key`, per value."""
+        for name in names:
+            value = getattr(self, name)
+            self._check(
+                type(value) in (int, float) and math.isfinite(value),
+                f"{name} must be a finite number but got {value!r}.",
+            )
+            object.__setattr__(self, name, float(value) + 0.0)  # -0.0 + 0.0 == 0.0
 
 
 def op_from_dict(data: Mapping[str, Any]) -> Op:

@@ -24,6 +24,10 @@ class BatchNorm(Op):
 
     eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        self._store_float("eps")
+        self._check(self.eps > 0, f"eps must be positive but got {self.eps!r}.")
+
     def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
         (x,) = inputs
         self._check(x.dtype == "float32", f"needs float input but got {x}.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, width_bucket
-from optuna_nas_morph.ir.ops.window import Window, check_window, expand, infer_window, window_text
+from optuna_nas_morph.ir.ops.window import Window, check_window, expand, infer_window, store_defaults, window_text
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -48,13 +48,12 @@ class Conv(Op):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        self._check(isinstance(self.kernel_size, tuple), f"kernel_size must be a tuple but got {self.kernel_size!r}.")
-        # One spelling per convolution: default geometry is stored as empty tuples.
-        for name, neutral in (("stride", 1), ("padding", 0), ("dilation", 1)):
-            if getattr(self, name) == (neutral,) * len(self.kernel_size):
-                object.__setattr__(self, name, ())
+        self._check_sizes(kernel_size=self.kernel_size)
+        rank = len(self.kernel_size)
+        store_defaults(self, stride=(1,) * rank, padding=(0,) * rank, dilation=(1,) * rank)
         check_window(self, self.window)
         self._check_positive(out_channels=self.out_channels, groups=self.groups)
+        self._check_flag(bias=self.bias)
         self._check(
             self.out_channels % self.groups == 0,
             f"out_channels must be a multiple of groups={self.groups} but got {self.out_channels}.",

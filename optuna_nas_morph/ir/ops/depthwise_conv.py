@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param
-from optuna_nas_morph.ir.ops.window import Window, check_window, expand, infer_window, window_text
+from optuna_nas_morph.ir.ops.window import Window, check_window, expand, infer_window, store_defaults, window_text
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -44,12 +44,12 @@ class DepthwiseConv(Op):
     bias: bool = True
 
     def __post_init__(self) -> None:
-        self._check(isinstance(self.kernel_size, tuple), f"kernel_size must be a tuple but got {self.kernel_size!r}.")
-        for name, neutral in (("stride", 1), ("padding", 0), ("dilation", 1)):
-            if getattr(self, name) == (neutral,) * len(self.kernel_size):
-                object.__setattr__(self, name, ())
+        self._check_sizes(kernel_size=self.kernel_size)
+        rank = len(self.kernel_size)
+        store_defaults(self, stride=(1,) * rank, padding=(0,) * rank, dilation=(1,) * rank)
         check_window(self, self.window)
         self._check_positive(multiplier=self.multiplier)
+        self._check_flag(bias=self.bias)
 
     @classmethod
     def same(

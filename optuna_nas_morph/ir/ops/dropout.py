@@ -25,6 +25,7 @@ class Dropout(Op):
     p: float = 0.5
 
     def __post_init__(self) -> None:
+        self._store_float("p")
         self._check(0 <= self.p < 1, f"p must be at least 0 and below 1 but got {self.p!r}.")
 
     def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:

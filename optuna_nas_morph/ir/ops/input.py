@@ -39,7 +39,7 @@ class Input(Op):
             isinstance(self.shape, tuple) and len(self.shape) >= 1,
             f"shape must be a non-empty tuple of sizes without the batch dimension but got {self.shape!r}.",
         )
-        self._check_positive(shape=self.shape)
+        self._check_sizes(shape=self.shape)
         self._check(
             type(self.channel_axis) is int and 0 <= self.channel_axis < len(self.shape),
             f"channel_axis must be an axis of shape {self.shape} but got {self.channel_axis!r}.",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class LayerNorm(Op):
-    """Normalisation of every position over its channels, wherever the channel axis is.
+    """Normalisation of every position over its channels, on the first axis or the last.
 
     Args:
         eps:
@@ -27,9 +27,18 @@ class LayerNorm(Op):
 
     eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        self._store_float("eps")
+        self._check(self.eps > 0, f"eps must be positive but got {self.eps!r}.")
+
     def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
-        self._check(inputs[0].dtype == "float32", f"needs float input but got {inputs[0]}.")
-        return inputs[0]
+        (x,) = inputs
+        self._check(x.dtype == "float32", f"needs float input but got {x}.")
+        self._check(
+            x.channel_axis == 0 or x.channels_last,
+            f"needs channels on the first or last axis but got {x} with channels on axis {x.channel_axis}.",
+        )
+        return x
 
     def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
         n = (inputs[0].n_channels,)

@@ -32,6 +32,7 @@ class Linear(Op):
 
     def __post_init__(self) -> None:
         self._check_positive(out_features=self.out_features)
+        self._check_flag(bias=self.bias)
 
     def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
         (x,) = inputs

@@ -37,7 +37,8 @@ class PatchEmbedding(Op):
             isinstance(self.patch_size, tuple) and len(self.patch_size) in (1, 2, 3),
             f"patch_size must be a tuple with 1, 2 or 3 entries but got {self.patch_size!r}.",
         )
-        self._check_positive(features=self.features, patch_size=self.patch_size)
+        self._check_positive(features=self.features)
+        self._check_sizes(patch_size=self.patch_size)
 
     def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
         (x,) = inputs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from optuna_nas_morph.ir.ops.base import Layer, Op
-from optuna_nas_morph.ir.ops.window import Window, check_window, infer_window, window_text
+from optuna_nas_morph.ir.ops.window import Window, check_window, infer_window, store_defaults, window_text
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 
@@ -35,11 +35,8 @@ class Pool(Op):
 
     def __post_init__(self) -> None:
         self._check(self.kind in ("max", "avg"), f"kind must be 'max' or 'avg' but got {self.kind!r}.")
-        self._check(isinstance(self.kernel_size, tuple), f"kernel_size must be a tuple but got {self.kernel_size!r}.")
-        if self.stride == self.kernel_size:
-            object.__setattr__(self, "stride", ())
-        if self.padding == (0,) * len(self.kernel_size):
-            object.__setattr__(self, "padding", ())
+        self._check_sizes(kernel_size=self.kernel_size)
+        store_defaults(self, stride=self.kernel_size, padding=(0,) * len(self.kernel_size))
         check_window(self, self.window)
         self._check(
             all(2 * p <= k for p, k in zip(self.window.padding, self.kernel_size, strict=True)),

@@ -47,11 +47,20 @@ def check_window(op: Op, window: Window) -> None:
     for name in ("stride", "padding", "dilation"):
         value = getattr(window, name)
         op._check(len(value) == rank, f"{name} must have {rank} entries, one per axis, but got {value!r}.")
-    op._check_positive(kernel_size=window.kernel_size, stride=window.stride, dilation=window.dilation)
-    op._check(
-        all(type(p) is int and p >= 0 for p in window.padding),
-        f"padding must be non-negative integers but got {window.padding!r}.",
-    )
+    op._check_sizes(kernel_size=window.kernel_size, stride=window.stride, dilation=window.dilation)
+    op._check(min(window.padding) >= 0, f"padding must be non-negative integers but got {window.padding!r}.")
+
+
+def store_defaults(op: Op, **defaults: tuple[int, ...]) -> None:
+    """Check that fields are tuples of integers and store their defaults as empty tuples: one spelling per window."""
+    for name, default in defaults.items():
+        value = getattr(op, name)
+        op._check(
+            isinstance(value, tuple) and all(type(v) is int for v in value),
+            f"{name} must be a tuple of integers but got {value!r}.",
+        )
+        if value == default:
+            object.__setattr__(op, name, ())
 
 
 def expand(value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:

@@ -1,0 +1,252 @@
+"""Who descends from whom: the only place that reads and writes the attributes of this package on trials and studies.
+
+User attributes of a trial:
+
+- ``nasmorph:architecture`` (JSON; in pieces ``...:0``, ``...:1`` where it is long), ``nasmorph:fingerprint``,
+  ``nasmorph:parameters``, ``nasmorph:flops``;
+- ``nasmorph:steps``: every step from the seed, readable; ``nasmorph:morphisms``: those since the parent;
+- ``nasmorph:parent``: number of the parent trial; ``nasmorph:donor``: of the trial whose weights it started from;
+- ``nasmorph:inherited_epochs``, ``nasmorph:effective_epochs``: training that the weights had before this trial, and
+  together with this trial;
+- ``nasmorph:fallback``: why weights of nearer ancestors could not be used;
+- ``nasmorph:weights``: the record of published weights (see `optuna_nas_morph.weights`).
+
+User attribute of a study: ``nasmorph:space``, the description of the space and its digest.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from optuna_nas_morph.errors import SpaceMismatchError
+from optuna_nas_morph.ir import Architecture
+from optuna_nas_morph.space import Descendant, MorphSpace
+
+ARCHITECTURE = "nasmorph:architecture"
+FINGERPRINT = "nasmorph:fingerprint"
+PARAMETERS = "nasmorph:parameters"
+FLOPS = "nasmorph:flops"
+STEPS = "nasmorph:steps"
+MORPHISMS = "nasmorph:morphisms"
+PARENT = "nasmorph:parent"
+DONOR = "nasmorph:donor"
+INHERITED_EPOCHS = "nasmorph:inherited_epochs"
+EFFECTIVE_EPOCHS = "nasmorph:effective_epochs"
+BUDGET = "nasmorph:budget"
+FALLBACK = "nasmorph:fallback"
+WEIGHTS = "nasmorph:weights"
+SPACE = "nasmorph:space"
+
+MAX_ATTRIBUTE_LENGTH = 60_000
+"""Longest text in one attribute; MySQL allows 65,535 bytes."""
+
+STATES_WITH_HISTORY = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
+
+
+# Architectures of trials.
+
+
+def record_architecture(trial: optuna.Trial, descendant: Descendant, ancestors: Sequence[FrozenTrial]) -> None:
+    """Write what a trial's architecture is and descends from.
+
+    Args:
+        trial:
+            The running trial.
+        descendant:
+            What its parameters stand for.
+        ancestors:
+            As returned by `find_ancestors`; the first one is its parent.
+    """
+    architecture = descendant.architecture
+    steps = list(map(str, descendant.steps))
+    for key, text in _pieces(ARCHITECTURE, architecture.to_json()).items():
+        trial.set_user_attr(key, text)
+    trial.set_user_attr(FINGERPRINT, architecture.fingerprint)
+    trial.set_user_attr(PARAMETERS, architecture.n_parameters)
+    trial.set_user_attr(FLOPS, architecture.flops)
+    trial.set_user_attr(STEPS, steps)
+    parent = ancestors[0] if ancestors else None
+    n_inherited = len(steps_of(parent) or ()) if parent is not None else 0
+    trial.set_user_attr(MORPHISMS, steps[n_inherited:])
+    if parent is not None:
+        trial.set_user_attr(PARENT, parent.number)
+
+
+def architecture_of(trial: FrozenTrial | optuna.Trial) -> Architecture | None:
+    """The architecture that a trial recorded, without replaying morphisms; :obj:`None` if it recorded none.
+
+    Raises:
+        ArchitectureError: If the record is damaged or of another version.
+    """
+    text = _joined(ARCHITECTURE, trial.user_attrs)
+    return None if text is None else Architecture.from_json(text)
+
+
+def steps_of(trial: FrozenTrial) -> tuple[str, ...] | None:
+    """Every step from the seed, as text; :obj:`None` for a trial without an architecture."""
+    steps = trial.user_attrs.get(STEPS)
+    return tuple(steps) if isinstance(steps, list) else None
+
+
+def find_ancestors(study: optuna.Study, number: int, steps: Sequence[str]) -> list[FrozenTrial]:
+    """Earlier trials whose architecture lies on the way from the seed to this one, the nearest first.
+
+    Of trials at the same distance, those with weights come first, then those with the better value (in studies with
+    one objective), then the later. Trials that failed or still run count only if they have published weights.
+
+    Args:
+        study:
+            The study.
+        number:
+            Number of the trial whose ancestors are sought.
+        steps:
+            Every step from the seed to its architecture.
+    """
+    single = len(study.directions) == 1
+    sign = -1.0 if single and study.direction == optuna.study.StudyDirection.MINIMIZE else 1.0
+    found: list[tuple[tuple[float, ...], FrozenTrial]] = []
+    for trial in study.get_trials(deepcopy=False, states=STATES_WITH_HISTORY):
+        other = steps_of(trial)
+        if trial.number == number or other is None or other != tuple(steps[: len(other)]):
+            continue
+        has_weights = WEIGHTS in trial.user_attrs
+        if not has_weights and trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
+            continue
+        value = (
+            sign * trial.value if single and trial.state == TrialState.COMPLETE and trial.value is not None else None
+        )
+        rank = (len(other), float(has_weights), float(value is not None), value or 0.0, trial.number)
+        found.append((rank, trial))
+    return [trial for _, trial in sorted(found, key=lambda item: item[0], reverse=True)]
+
+
+# Budgets.
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """Training behind a trial's weights, in epochs: before it, and together with it where that is known."""
+
+    inherited: float
+    effective: float | None
+
+
+def budgets_of(trial: FrozenTrial) -> Budgets:
+    """What is recorded of a trial's training."""
+    return Budgets(
+        float(trial.user_attrs.get(INHERITED_EPOCHS, 0.0)),
+        float(trial.user_attrs[EFFECTIVE_EPOCHS]) if EFFECTIVE_EPOCHS in trial.user_attrs else None,
+    )
+
+
+def record_inheritance(
+    trial: optuna.Trial, donor: int | None, inherited_epochs: float, budget: float | None, fallback: Sequence[str]
+) -> None:
+    """Write whose weights a trial starts from, what training they had, and which donors failed."""
+    if donor is not None:
+        trial.set_user_attr(DONOR, donor)
+    trial.set_user_attr(INHERITED_EPOCHS, inherited_epochs)
+    if budget is not None:
+        trial.set_user_attr(BUDGET, budget)
+        trial.set_user_attr(EFFECTIVE_EPOCHS, inherited_epochs + budget)
+    if fallback:
+        trial.set_user_attr(FALLBACK, list(fallback))
+
+
+def record_trained(storage: BaseStorage, trial: FrozenTrial, epochs: float) -> None:
+    """Write that a running trial has trained for this many epochs by now."""
+    effective = budgets_of(trial).inherited + epochs
+    if trial.user_attrs.get(EFFECTIVE_EPOCHS) != effective:
+        storage.set_trial_user_attr(trial._trial_id, EFFECTIVE_EPOCHS, effective)
+
+
+# The space of a study.
+
+_live: dict[str, MorphSpace] = {}
+_live_lock = threading.Lock()
+
+
+def register_space(study: optuna.Study, space: MorphSpace) -> None:
+    """Store the space in the study if it has none yet, and keep the live object for this process.
+
+    Raises:
+        SpaceMismatchError: If the study holds another space; the message says what differs.
+    """
+    with _live_lock:
+        space = _live.setdefault(space.digest, space)
+    stored = _stored_space(study)
+    if stored is None:
+        description: dict[str, Any] = {"digest": space.digest, "space": space.to_dict()}
+        text = json.dumps(description, separators=(",", ":"))
+        for key, piece in _pieces(SPACE, text).items():
+            study._storage.set_study_user_attr(study._study_id, key, piece)
+        stored = _stored_space(study)
+    if stored is None or stored["digest"] == space.digest:
+        return
+    difference = space.difference(_space_from(stored))
+    raise SpaceMismatchError(
+        f"study {study.study_name!r} was made with another space: in the study, {difference}. Use that space, or another "
+        "study_name."
+    )
+
+
+def space_of(study: optuna.Study) -> MorphSpace | None:
+    """The space that a study was made with; :obj:`None` if no trial has asked for an architecture yet.
+
+    Raises:
+        SpaceMismatchError: If it was written by another version of the format.
+    """
+    stored = _stored_space(study)
+    if stored is None:
+        return None
+    with _live_lock:
+        live = _live.get(stored["digest"])
+    if live is not None:
+        return live
+    space = _space_from(stored)
+    with _live_lock:
+        return _live.setdefault(space.digest, space)
+
+
+def _stored_space(study: optuna.Study) -> dict[str, Any] | None:
+    # Under Hyperband `study.user_attrs` raises in a sampler; the storage does not.
+    text = _joined(SPACE, study._storage.get_study_user_attrs(study._study_id))
+    if text is None:
+        return None
+    try:
+        stored = json.loads(text)
+    except ValueError as e:
+        raise SpaceMismatchError(f"attribute {SPACE!r} of the study must be JSON but is not: {e}") from e
+    if not isinstance(stored, dict) or not isinstance(stored.get("digest"), str) or "space" not in stored:
+        raise SpaceMismatchError(f"attribute {SPACE!r} of the study must hold a digest and a space but does not.")
+    return stored
+
+
+def _space_from(stored: Mapping[str, Any]) -> MorphSpace:
+    return MorphSpace.from_dict(stored["space"])
+
+
+def _pieces(key: str, text: str) -> dict[str, str]:
+    """One attribute, or numbered ones where the text is too long for one."""
+    if len(text) <= MAX_ATTRIBUTE_LENGTH:
+        return {key: text}
+    n = MAX_ATTRIBUTE_LENGTH
+    return {f"{key}:{i // n}": text[i : i + n] for i in range(0, len(text), n)}
+
+
+def _joined(key: str, attributes: Mapping[str, Any]) -> str | None:
+    """Inverse of `_pieces`."""
+    if key in attributes:
+        return str(attributes[key])
+    pieces: list[str] = []
+    while f"{key}:{len(pieces)}" in attributes:
+        pieces.append(attributes[f"{key}:{len(pieces)}"])
+    return "".join(pieces) if pieces else None

@@ -1,0 +1,178 @@
+"""An Optuna artifact store of any make, with one kind of error and a name for messages."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from optuna.artifacts import Backoff, FileSystemArtifactStore
+from optuna.artifacts.exceptions import ArtifactNotFound
+
+from optuna_nas_morph.errors import StoreError
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
+
+
+SETTLE_SECONDS = 0.5
+"""How long a first writer waits, where nothing can be created exclusively, before it believes that it was alone.
+
+This is Fischer's algorithm: it is right as long as no competitor takes longer from its read to its write.
+"""
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Artifacts:
+    """Wraps an artifact store; is one itself, so that :func:`optuna.artifacts.upload_artifact` takes it.
+
+    Whatever the store raises arrives as :exc:`~optuna_nas_morph.errors.StoreError` that names the location and chains the
+    cause. Only :exc:`~optuna.artifacts.exceptions.ArtifactNotFound`, a normal event, passes through.
+
+    Args:
+        backend:
+            The store to wrap.
+
+    Attributes:
+        path:
+            The directory of a store on a file system (absolute), else :obj:`None`.
+        location:
+            The store's name in messages.
+    """
+
+    def __init__(self, backend: ArtifactStore) -> None:
+        self._backend = backend
+        innermost = backend
+        while isinstance(innermost, Backoff):
+            innermost = innermost._backend
+        self._innermost = innermost
+        self.path: Path | None = None
+        self.location = type(innermost).__name__
+        if isinstance(innermost, FileSystemArtifactStore):
+            self.path = Path(os.path.abspath(innermost._base_path))
+            self.location = str(self.path)
+        else:
+            bucket = getattr(innermost, "bucket", getattr(innermost, "bucket_name", None))
+            if isinstance(bucket, str):
+                self.location += f" of bucket {bucket!r}"
+
+    def open_reader(self, artifact_id: str) -> BinaryIO:
+        """Opens an artifact for reading.
+
+        Raises:
+            ArtifactNotFound:
+                If there is no such artifact.
+            StoreError:
+                If the store cannot be read.
+        """
+        with self._trouble("read"):
+            return self._backend.open_reader(artifact_id)
+
+    def read(self, artifact_id: str, max_bytes: int) -> Iterator[bytes]:
+        """Yields the first ``max_bytes`` bytes of an artifact in chunks. Raises as :meth:`open_reader` does."""
+        with contextlib.closing(self.open_reader(artifact_id)) as reader:
+            while max_bytes > 0:
+                with self._trouble("read"):
+                    chunk = reader.read(min(max_bytes, _CHUNK_BYTES))
+                if not chunk:
+                    return
+                max_bytes -= len(chunk)
+                yield chunk
+
+    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
+        """Writes a new artifact. What was written of it before a failure is removed if possible.
+
+        Raises:
+            StoreError:
+                If the store cannot be written.
+        """
+        try:
+            with self._trouble("write", passing=()):
+                self._backend.write(artifact_id, content_body)
+        except BaseException:  # An interrupt too must leave no half-written artifact.
+            with contextlib.suppress(StoreError, ArtifactNotFound):
+                self.remove(artifact_id)
+            raise
+
+    def remove(self, artifact_id: str) -> None:
+        """Removes an artifact.
+
+        Raises:
+            ArtifactNotFound:
+                If the store says that there was no such artifact (S3 never does).
+            StoreError:
+                If the artifact cannot be removed.
+        """
+        # Backoff.remove deletes, then goes on deleting: either ArtifactNotFound for an artifact that was there, or, on
+        # S3, ten sleeps that add up to 50 seconds.
+        try:
+            with self._trouble("remove weights from"):
+                self._innermost.remove(artifact_id)
+        except StoreError:
+            self._innermost_must_hold(artifact_id)  # GCS raises an error of its own for a missing artifact.
+            raise
+
+    def create_once(self, artifact_id: str, body: bytes) -> None:
+        """Creates an artifact unless it exists; afterwards all who created it at the same time read the same bytes.
+
+        Raises:
+            StoreError:
+                If the store cannot be written.
+        """
+        is_settled = False
+        with self._trouble("write", passing=()):
+            if self.path is None:
+                self._backend.write(artifact_id, io.BytesIO(body))
+            else:
+                is_settled = _create_whole_file(self.path / artifact_id, body)
+        if not is_settled:
+            time.sleep(SETTLE_SECONDS)
+
+    def make_directory(self) -> None:
+        """Makes the directory of a store on a file system.
+
+        Raises:
+            StoreError:
+                If it cannot be made.
+        """
+        if self.path is not None:
+            with self._trouble("make directory", passing=()):
+                self.path.mkdir(parents=True, exist_ok=True)
+
+    def _innermost_must_hold(self, artifact_id: str) -> None:
+        with self._trouble("read"):
+            self._innermost.open_reader(artifact_id).close()
+
+    @contextlib.contextmanager
+    def _trouble(self, action: str, passing: tuple[type[Exception], ...] = (ArtifactNotFound,)) -> Iterator[None]:
+        try:
+            yield
+        except passing:
+            raise
+        except Exception as error:  # Stores are code of third parties (botocore, google-cloud): they raise anything.
+            raise StoreError(f"cannot {action} {self.location}: {type(error).__name__}: {error}") from error
+
+
+def _create_whole_file(path: Path, body: bytes) -> bool:
+    """Creates a file together with its content. Returns whether that was exclusive: whether an existing file stayed."""
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(body)
+        os.chmod(temporary, 0o644)  # mkstemp makes files private, but workers may run as other users.
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # No hard links on this file system.
+            os.replace(temporary, path)
+            return False
+        return True
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,343 @@
+"""Where trained weights are kept: safetensors in any Optuna artifact store, committed by one trial attribute.
+
+A publication goes in this order, and a process may be killed anywhere in it:
+
+1. serialise the weights and take the SHA-256 of the bytes;
+2. write them to the store under a fresh UUID (Optuna's artifact entry appears before the bytes, so it proves nothing);
+3. read them back and compare the SHA-256;
+4. set the user attribute ``nasmorph:weights`` of the trial: the only commit point;
+5. remove the artifact of the trial's earlier publication, if there was one.
+
+Weights are never unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import tempfile
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import safetensors.torch
+import torch
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.trial import FrozenTrial, Trial
+
+from optuna_nas_morph.errors import StoreError, WeightsCorruptError, WeightsError, WeightsMissingError
+from optuna_nas_morph.weights.artifacts import Artifacts
+from optuna_nas_morph.weights.record import (
+    JSON,
+    RECORD_ATTR,
+    RECORD_VERSION,
+    WeightRecord,
+    is_canonical_uuid,
+    jsonable_metadata,
+    read_record,
+)
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
+
+
+_logger = logging.getLogger(__name__)
+
+TOKEN_NAME = "nasmorph-store-token"
+"""The artifact, made once per store, whose content (a UUID) tells this store from any other."""
+
+_EIGHT_BIT_FLOATS = {torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz}
+_FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64} | _EIGHT_BIT_FLOATS
+_INTEGERS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8}
+_STORABLE = _FLOATS | _INTEGERS | {torch.bool}  # What safetensors both writes and reads.
+
+
+class WeightStore:
+    """Keeps the weights of trials.
+
+    A store is safe to share between threads (``n_jobs``), between processes, and to pickle with a study.
+
+    Example:
+        .. code-block:: python
+
+            store = WeightStore("./weights")
+            store = WeightStore(optuna.artifacts.Backoff(optuna.artifacts.Boto3ArtifactStore("my-bucket")))
+
+    Args:
+        artifact_store:
+            Any Optuna artifact store. A :class:`str` or a path is a directory, made when first needed. With
+            :obj:`None` the store has no location of its own, and :func:`~optuna_nas_morph.weights.resolve` finds the one
+            of a study.
+
+    Raises:
+        TypeError:
+            If ``artifact_store`` is none of these.
+    """
+
+    def __init__(self, artifact_store: ArtifactStore | str | os.PathLike[str] | None = None) -> None:
+        self._makes_directory = isinstance(artifact_store, str | os.PathLike)
+        if isinstance(artifact_store, str | os.PathLike):
+            artifact_store = FileSystemArtifactStore(Path(os.path.abspath(artifact_store)))
+        methods = ("open_reader", "write", "remove")
+        if artifact_store is not None and not all(hasattr(artifact_store, method) for method in methods):
+            raise TypeError(
+                f"artifact_store must be an Optuna artifact store, a path or None but got {artifact_store!r}."
+            )
+        self._artifacts = None if artifact_store is None else Artifacts(artifact_store)
+        self._token: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<WeightStore {self.location}>"
+
+    @property
+    def is_located(self) -> bool:
+        """Whether the store knows its place; ``WeightStore()`` does not."""
+        return self._artifacts is not None
+
+    @property
+    def path(self) -> Path | None:
+        """The directory of a store on a file system, else :obj:`None`."""
+        return None if self._artifacts is None else self._artifacts.path
+
+    @property
+    def location(self) -> str:
+        """The store's name in messages."""
+        return "without a location" if self._artifacts is None else self._artifacts.location
+
+    def find_token(self) -> str | None:
+        """Returns the token of the store, or :obj:`None` if it has none yet. Writes nothing.
+
+        Raises:
+            StoreError:
+                If the store cannot be read, or holds something else under the token's name.
+        """
+        if self._token is None:
+            try:
+                content = b"".join(self._located().read(TOKEN_NAME, 64))
+            except ArtifactNotFound:
+                return None
+            token = content.decode("ascii", errors="replace").strip()
+            if not is_canonical_uuid(token):
+                raise StoreError(f"{TOKEN_NAME} in {self.location} must hold a canonical UUID but got {token!r}.")
+            self._token = token
+        return self._token
+
+    def token(self) -> str:
+        """Returns the token of the store. The first call of the first worker makes it, and the directory.
+
+        Raises:
+            StoreError:
+                If the store cannot be read or written.
+        """
+        token = self.find_token()
+        if token is None:
+            if self._makes_directory:
+                self._located().make_directory()
+            self._located().create_once(TOKEN_NAME, str(uuid.uuid4()).encode("ascii"))
+            token = self.find_token()  # Another worker may have been quicker.
+            if token is None:
+                raise StoreError(f"cannot write {self.location}: {TOKEN_NAME} is not there after it was written.")
+        return token
+
+    def publish(
+        self, trial: Trial, weights: Mapping[str, torch.Tensor], *, metadata: Mapping[str, JSON] | None = None
+    ) -> WeightRecord:
+        """Stores the weights of a running trial and makes it a donor.
+
+        A second publication by the same trial replaces the first.
+
+        Args:
+            trial:
+                The trial, still running.
+            weights:
+                The tensors by name. They are copied; names, shapes and dtypes are kept, sharing of memory is not.
+            metadata:
+                What else the record shall hold.
+
+        Returns:
+            The record, as the trial now has it.
+
+        Raises:
+            WeightsError:
+                If a tensor cannot be stored or is not finite. The message names the tensor.
+            StoreError:
+                If the store cannot be written, or does not give back what was written. The trial then keeps the record
+                that it had.
+            ValueError:
+                If ``metadata`` is no JSON or too long.
+            optuna.exceptions.UpdateFinishedTrialError:
+                If the trial has finished.
+        """
+        artifacts = self._located()
+        checked_metadata = jsonable_metadata(metadata or {})
+        body = serialise(weights)
+        sha256 = hashlib.sha256(body).hexdigest()
+        store_token = self.token()
+        artifact_id = _upload(artifacts, trial, body)
+        self._verify(artifact_id, sha256, len(body))
+        record = WeightRecord(
+            version=RECORD_VERSION,
+            trial_number=trial.number,
+            artifact_id=artifact_id,
+            sha256=sha256,
+            n_bytes=len(body),
+            store_token=store_token,
+            metadata=checked_metadata,
+        )
+        previous = _replaceable_record(trial)
+        # If this raises, the storage may still have committed: from here on the artifact stays.
+        trial.set_user_attr(RECORD_ATTR, record.to_dict())
+        if previous is not None and previous.store_token == store_token:
+            self._discard(previous.artifact_id)
+        return record
+
+    @staticmethod
+    def record(trial: Trial | FrozenTrial) -> WeightRecord | None:
+        """Returns the record of a trial; :obj:`None` if it has none of its own. See :func:`.read_record`.
+
+        Raises:
+            WeightsCorruptError:
+                If the stored value is not a record.
+        """
+        return read_record(trial)
+
+    def load(self, record: WeightRecord) -> dict[str, torch.Tensor]:
+        """Loads weights, on the CPU.
+
+        Raises:
+            WeightsMissingError:
+                If the store does not hold them any more.
+            WeightsCorruptError:
+                If what it holds is not what was published. The message says why.
+            StoreError:
+                If the store cannot be read, or is not the one that the record names.
+        """
+        self._must_be_store_of(record)
+        name = f"weights {record.artifact_id} of trial {record.trial_number} in {self.location}"
+        try:
+            body = b"".join(self._located().read(record.artifact_id, record.n_bytes + 1))
+        except ArtifactNotFound as error:
+            raise WeightsMissingError(f"{name} must exist but there is no such artifact.") from error
+        if len(body) != record.n_bytes:
+            found = f"{len(body)}" if len(body) < record.n_bytes else "more"
+            raise WeightsCorruptError(f"{name} must have {record.n_bytes} bytes but got {found}.")
+        sha256 = hashlib.sha256(body).hexdigest()
+        if sha256 != record.sha256:
+            raise WeightsCorruptError(f"{name} must have sha256 {record.sha256} but got {sha256}.")
+        try:
+            return safetensors.torch.load(body)
+        except Exception as error:  # A foreign file that the record vouches for: the parser may stumble over anything.
+            raise WeightsCorruptError(f"{name} must be safetensors but got {type(error).__name__}: {error}.") from error
+
+    def remove(self, record: WeightRecord) -> bool:
+        """Removes stored weights. The record stays, and :meth:`load` says that the weights are missing.
+
+        Returns:
+            Whether they were there. (S3 does not tell: :obj:`True`.)
+
+        Raises:
+            StoreError:
+                If they cannot be removed, or the store is not the one that the record names.
+        """
+        self._must_be_store_of(record)
+        try:
+            self._located().remove(record.artifact_id)
+        except ArtifactNotFound:
+            return False
+        return True
+
+    def _verify(self, artifact_id: str, sha256: str, n_bytes: int) -> None:
+        digest = hashlib.sha256()
+        try:
+            for chunk in self._located().read(artifact_id, n_bytes + 1):
+                digest.update(chunk)
+        except ArtifactNotFound as error:
+            raise StoreError(f"cannot write {self.location}: {artifact_id} is not there after its upload.") from error
+        if digest.hexdigest() != sha256:
+            self._discard(artifact_id)
+            raise StoreError(
+                f"cannot write {self.location}: {artifact_id} must read back with sha256 {sha256} "
+                f"but got {digest.hexdigest()}."
+            )
+
+    def _discard(self, artifact_id: str) -> None:
+        try:
+            self._located().remove(artifact_id)
+        except ArtifactNotFound:
+            pass
+        except StoreError as error:  # Wastes space, harms nothing.
+            _logger.warning(f"artifact {artifact_id} is not needed any more but stays: {error}")
+
+    def _must_be_store_of(self, record: WeightRecord) -> None:
+        token = self.find_token()
+        if token != record.store_token:
+            found = "no token" if token is None else f"token {token}"
+            raise StoreError(
+                f"weights of trial {record.trial_number} are in the store with token {record.store_token} but "
+                f"{self.location} has {found}: this worker looks at another directory or bucket. Pass the store of "
+                f"the other workers, e.g. LineagePruner(store=WeightStore('/shared/weights'))."
+            )
+
+    def _located(self) -> Artifacts:
+        if self._artifacts is None:
+            raise StoreError(
+                "WeightStore() must be given an artifact store or a path to be used by itself; "
+                "optuna_nas_morph.weights.resolve(study) returns the store of a study."
+            )
+        return self._artifacts
+
+
+def serialise(weights: Mapping[str, torch.Tensor]) -> bytes:
+    """Writes tensors as safetensors.
+
+    Raises:
+        WeightsError:
+            If a tensor cannot be stored or is not finite. The message names the tensor.
+    """
+    copies = {name: _storable_copy(name, tensor) for name, tensor in weights.items()}
+    return safetensors.torch.save(copies)
+
+
+def _storable_copy(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    if not isinstance(name, str) or name == "__metadata__":
+        raise WeightsError(f"name of a tensor must be a string other than '__metadata__' but got {name!r}.")
+    if not isinstance(tensor, torch.Tensor):
+        raise WeightsError(f"weights {name!r} must be a torch.Tensor but got {type(tensor).__name__}.")
+    if tensor.dtype not in _STORABLE or tensor.layout is not torch.strided or tensor.is_meta:
+        raise WeightsError(
+            f"weights {name!r} must be dense and of a dtype that safetensors stores "
+            f"but got {tensor.dtype}, {tensor.layout}, on {tensor.device}."
+        )
+    # A copy of its own for each tensor: safetensors refuses tensors that share memory.
+    copy = tensor.detach().resolve_conj().resolve_neg().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    if copy.dtype in _FLOATS:
+        values = copy.to(torch.float32) if copy.dtype in _EIGHT_BIT_FLOATS else copy
+        n_bad = copy.numel() - int(torch.isfinite(values).sum())
+        if n_bad > 0:
+            raise WeightsError(
+                f"weights {name!r} must be finite but got {n_bad} of {copy.numel()} that are NaN or inf."
+            )
+    return copy
+
+
+def _upload(artifacts: Artifacts, trial: Trial, body: bytes) -> str:
+    with contextlib.ExitStack() as stack:
+        try:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="optuna-nas-morph-"))
+            file = Path(directory, f"trial-{trial.number}-weights.safetensors")  # The name that the dashboard shows.
+            file.write_bytes(body)
+        except OSError as error:
+            message = f"cannot write {len(body)} bytes of weights below {tempfile.gettempdir()} before their upload"
+            raise StoreError(f"{message}: {error}") from error
+        return upload_artifact(artifact_store=artifacts, file_path=str(file), study_or_trial=trial)
+
+
+def _replaceable_record(trial: Trial) -> WeightRecord | None:
+    try:
+        return read_record(trial)
+    except WeightsCorruptError:
+        return None  # Nothing in a bad record says what to remove.
