@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,7 +90,16 @@ class HistoryReader:
                 continue
             hyperparameters = {k: v for k, v in params.items() if not k.startswith(encoding.PREFIX)}
             epochs = lineage.budgets_of(trial).effective
-            result.append(Observation(trial.number, trial.state, hyperparameters, descendant, _values(trial), epochs))
+            result.append(
+                Observation(
+                    trial.number,
+                    trial.state,
+                    hyperparameters,
+                    descendant,
+                    _values(trial, len(study.directions)),
+                    epochs,
+                )
+            )
         return result
 
     def _decode(self, space: MorphSpace, params: Mapping[str, Any]) -> Descendant | None:
@@ -104,12 +114,14 @@ class HistoryReader:
         return self._decoded[key]
 
 
-def _values(trial: FrozenTrial) -> tuple[float, ...] | None:
+def _values(trial: FrozenTrial, n_objectives: int) -> tuple[float, ...] | None:
     if trial.state == TrialState.COMPLETE:
-        return tuple(trial.values)
-    if trial.state == TrialState.PRUNED and trial.last_step is not None:
-        return (trial.intermediate_values[trial.last_step],)
-    return None
+        values = tuple(trial.values)
+    elif trial.state == TrialState.PRUNED and trial.last_step is not None:
+        values = (trial.intermediate_values[trial.last_step],)
+    else:
+        return None
+    return None if len(values) != n_objectives or any(map(math.isnan, values)) else values
 
 
 # Claims: what a running trial is going to be, before its objective has asked for it.
@@ -132,13 +144,3 @@ def read_claim(trial: FrozenTrial) -> dict[str, Any]:
     except ValueError:
         return {}
     return claim if isinstance(claim, dict) else {}
-
-
-def observed(history: Sequence[Observation], n_objectives: int) -> list[Observation]:
-    """Trials with a value per objective."""
-    return [o for o in history if o.values is not None and len(o.values) == n_objectives]
-
-
-def running(history: Sequence[Observation]) -> list[Observation]:
-    """Trials that still run."""
-    return [o for o in history if o.state == TrialState.RUNNING]

@@ -54,5 +54,6 @@ def log_h(z: NDArray[np.float64]) -> NDArray[np.float64]:
     # h(z) = phi(z) (1 + z Phi(z) / phi(z)), where Phi(z) / phi(z) = sqrt(pi / 2) erfcx(-z / sqrt(2)).
     second = -0.5 * middle**2 - _LOG_SQRT_2PI + np.log1p(_SQRT_HALF_PI * middle * erfcx(-math.sqrt(0.5) * middle))
     # h(z) = phi(z) / z^2 (1 - 3 / z^2 + 15 / z^4 - ...), Abramowitz and Stegun (1964), 26.2.12.
-    third = -0.5 * far**2 - _LOG_SQRT_2PI - 2 * np.log(-far) + np.log1p(-3 / far**2 + 15 / far**4)
-    return np.where(z > -1.0, first, np.where(z > -200.0, second, third))
+    third = -0.5 * far**2 - _LOG_SQRT_2PI - 2 * np.log(-far) + np.log1p(-3 * far**-2.0 + 15 * far**-4.0)
+    value: NDArray[np.float64] = np.where(z > -1.0, first, np.where(z > -200.0, second, third))
+    return value

@@ -9,12 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from optuna_nas_morph.kernels.adapter import FittedKernel, fit_kernel, level_grams
+    from optuna_nas_morph.kernels.adapter import FittedKernel, check_kernel, fit_kernel, level_grams
     from optuna_nas_morph.kernels.wl import WeisfeilerLehman
 
-__all__ = ["FittedKernel", "WeisfeilerLehman", "fit_kernel", "level_grams"]
+__all__ = ["FittedKernel", "WeisfeilerLehman", "check_kernel", "fit_kernel", "level_grams"]
 
-_MODULES = {"FittedKernel": "adapter", "WeisfeilerLehman": "wl", "fit_kernel": "adapter", "level_grams": "adapter"}
+_MODULES = {
+    "FittedKernel": "adapter",
+    "WeisfeilerLehman": "wl",
+    "check_kernel": "adapter",
+    "fit_kernel": "adapter",
+    "level_grams": "adapter",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -49,6 +49,19 @@ class FittedKernel:
         return fit_kernel(self._kernel, candidates).grams if candidates else np.empty((1, 0, 0))
 
 
+def check_kernel(kernel: Any) -> None:
+    """Check that an object is a graph kernel.
+
+    Raises:
+        TypeError: If ``kernel`` is not a :class:`grakel.Kernel`.
+    """
+    if not isinstance(kernel, grakel.Kernel):
+        raise TypeError(
+            "kernel must be a grakel.Kernel, such as optuna_nas_morph.kernels.WeisfeilerLehman(), "
+            f"but got {kernel!r} of type {type(kernel).__name__}."
+        )
+
+
 def fit_kernel(kernel: Any, train: Sequence[LabelledGraph]) -> FittedKernel:
     """Fit a kernel to the training graphs.
 
@@ -69,11 +82,7 @@ def fit_kernel(kernel: Any, train: Sequence[LabelledGraph]) -> FittedKernel:
         TypeError: If ``kernel`` is not a :class:`grakel.Kernel`.
         ValueError: If there is no graph, or the kernel gives similarities that are not finite.
     """
-    if not isinstance(kernel, grakel.Kernel):
-        raise TypeError(
-            "kernel must be a grakel.Kernel, such as optuna_nas_morph.kernels.WeisfeilerLehman(), "
-            f"but got {kernel!r} of type {type(kernel).__name__}."
-        )
+    check_kernel(kernel)
     if not train:
         raise ValueError("train must hold at least one graph but is empty.")
     if isinstance(kernel, WeisfeilerLehman):

@@ -17,7 +17,6 @@ import numpy as np
 from optuna_nas_morph.search.walk import random_child
 from optuna_nas_morph.space import Descendant, MorphSpace
 
-
 Score = Callable[[Sequence[Descendant]], np.ndarray]
 """Acquisition of each candidate, to be maximised; scored in batches."""
 

@@ -1,0 +1,9 @@
+"""Spaces to start from, one function per family of networks. To add one: its file, its line here, its test."""
+
+from optuna_nas_morph.presets.cnn import cnn
+from optuna_nas_morph.presets.conv1d import conv1d
+from optuna_nas_morph.presets.densenet import densenet
+from optuna_nas_morph.presets.mlp import mlp
+from optuna_nas_morph.presets.resnet import resnet
+
+__all__ = ["cnn", "conv1d", "densenet", "mlp", "resnet"]

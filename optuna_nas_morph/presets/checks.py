@@ -1,0 +1,64 @@
+"""Checks of what the presets are given."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+
+
+def positive(name: str, value: int) -> int:
+    """The value as an ``int``.
+
+    Raises:
+        ValueError: If it is no integer (NumPy's count as such) or below 1.
+    """
+    number = _integer(value)
+    if number is None or number < 1:
+        raise ValueError(f"{name} must be a positive integer but got {value!r}.")
+    return number
+
+
+def vector_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape of a sample of any rank as a tuple of ``int``.
+
+    Raises:
+        ValueError: If it is empty or not made of positive integers.
+    """
+    sizes = _sizes(input_shape)
+    if not sizes:
+        raise ValueError(
+            "input_shape must be a non-empty sequence of positive integers, the shape of one sample without the batch "
+            f"dimension, but got {input_shape!r}."
+        )
+    return sizes
+
+
+def map_shape(input_shape: Sequence[int], axes: tuple[str, ...], smallest: int) -> tuple[int, ...]:
+    """The shape ``(channels, *axes)`` of a sample as a tuple of ``int``.
+
+    Raises:
+        ValueError: If the rank is another, an entry is no positive integer, or an axis is shorter than ``smallest``.
+    """
+    sizes = _sizes(input_shape)
+    if len(sizes) != 1 + len(axes) or min(sizes[1:]) < smallest:
+        raise ValueError(
+            f"input_shape must be (channels, {', '.join(axes)}) without the batch dimension, with {' and '.join(axes)} "
+            f"of at least {smallest}, but got {input_shape!r}."
+        )
+    return sizes
+
+
+def _sizes(input_shape: Sequence[int]) -> tuple[int, ...]:
+    """Entries as ``int``; none at all if one is no positive integer."""
+    try:
+        sizes = [_integer(n) for n in input_shape]
+    except TypeError:
+        return ()
+    return tuple(n for n in sizes if n is not None) if all(n is not None and n >= 1 for n in sizes) else ()
+
+
+def _integer(value: int) -> int | None:
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None

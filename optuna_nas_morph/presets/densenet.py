@@ -1,0 +1,114 @@
+"""Densely connected networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optuna_nas_morph.ir.ops import Concat, Pool
+from optuna_nas_morph.morphisms import (
+    ConcatSkip,
+    Deepen,
+    GrowKernel,
+    Morphism,
+    Widen,
+)
+from optuna_nas_morph.presets.builder import Builder
+from optuna_nas_morph.presets.checks import map_shape, positive
+from optuna_nas_morph.presets.limits import N_MORPHISMS, grown_from
+from optuna_nas_morph.space import MorphSpace
+
+SMALLEST = 4
+"""Pixels that the smaller side keeps."""
+LARGE = 64
+"""Pixels that the smaller side has at most behind the first convolution."""
+MORPHISMS: tuple[Morphism, ...] = (
+    ConcatSkip(),
+    Widen(1.5),
+    Widen(2.0),
+    Deepen("relu", 1),
+    Deepen("relu", 3),
+    GrowKernel(2),
+)
+"""Tensors meet side by side, as everywhere in these networks: no sums. 1x1 convolutions are their bottlenecks."""
+
+
+def densenet(
+    input_shape: Sequence[int],
+    n_classes: int,
+    *,
+    growth_rate: int = 12,
+    depth: int = 2,
+    n_stages: int = 3,
+    morphisms: Sequence[Morphism] = MORPHISMS,
+    max_morphisms: int = N_MORPHISMS,
+    max_parameters: int | None = None,
+    max_flops: int | None = None,
+    max_nodes: int | None = None,
+) -> MorphSpace:
+    """Networks for images, grown from a small densely connected network.
+
+    The seed follows Huang et al. (2017, section 3): a 3x3 convolution of twice the growth rate with norm and ReLU; dense
+    blocks, in which every layer (norm, ReLU, 3x3 convolution) adds ``growth_rate`` channels to those before it; between
+    them transitions (norm, ReLU, 1x1 convolution that halves the channels, average pooling); norm, ReLU, global average
+    pooling and a linear layer. There is no pooling where the smaller side would fall below 4. Where it is above 64, their
+    stem for ImageNet takes it down (see `Builder.add_stem`).
+
+    Args:
+        input_shape:
+            ``(channels, height, width)``, height and width at least 4.
+        n_classes:
+            Outputs: one per class, or 1 for a regression or a binary decision.
+        growth_rate:
+            Channels that each layer adds.
+        depth:
+            Layers in each dense block.
+        n_stages:
+            Dense blocks.
+        morphisms:
+            What the search may apply.
+        max_morphisms:
+            Longest chain of morphisms.
+        max_parameters:
+            Most trained parameters; by default 32 times the seed's, at least 1 million.
+        max_flops:
+            Most FLOPs of the matrix products for one sample; by default 32 times the seed's, at least 100 million.
+        max_nodes:
+            Most nodes; by default twice the seed's, at least 200.
+
+    Raises:
+        ValueError: If an argument is out of range, or the seed exceeds a limit.
+    """
+    builder = Builder(map_shape(input_shape, ("height", "width"), SMALLEST))
+    n_classes, growth_rate = positive("n_classes", n_classes), positive("growth_rate", growth_rate)
+    depth, n_stages = positive("depth", depth), positive("n_stages", n_stages)
+    builder.add_stem(2 * growth_rate, 3, LARGE)
+    for stage in range(n_stages):
+        if stage > 0:
+            _add_transition(builder)
+        for _ in range(depth):
+            _add_layer(builder, growth_rate)
+    builder.add_norm_relu()
+    seed = builder.finish(n_classes)
+    return grown_from(
+        seed,
+        morphisms,
+        max_morphisms=max_morphisms,
+        max_parameters=max_parameters,
+        max_flops=max_flops,
+        max_nodes=max_nodes,
+    )
+
+
+def _add_layer(builder: Builder, growth_rate: int) -> None:
+    """Add norm, ReLU and convolution, whose output joins what was there."""
+    start = builder.last
+    builder.add_norm_relu()
+    builder.add(Concat(), start, builder.add_conv(growth_rate, 3))
+
+
+def _add_transition(builder: Builder) -> None:
+    """Add norm, ReLU, a 1x1 convolution that halves the channels, and average pooling."""
+    builder.add_norm_relu()
+    builder.add_conv(builder.spec.n_channels // 2, 1)
+    if builder.can_halve(SMALLEST):
+        builder.add(Pool("avg", (2, 2)))

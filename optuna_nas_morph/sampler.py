@@ -1,0 +1,233 @@
+"""The sampler: glue between a study and a proposal."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.study import Study, StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from optuna_nas_morph import encoding, kernels, lineage
+from optuna_nas_morph.acquisition import Acquisition, LogExpectedImprovement
+from optuna_nas_morph.gp import Hyperparameters
+from optuna_nas_morph.history import HistoryReader, write_claim
+from optuna_nas_morph.hyperparameters import Cube
+from optuna_nas_morph.proposal import Proposal, Task, propose, propose_startup
+from optuna_nas_morph.search import TreeSearch
+from optuna_nas_morph.space import MorphSpace
+
+if TYPE_CHECKING:
+    import grakel
+
+
+class MorphBOSampler(BaseSampler):
+    """Bayesian optimisation over architectures and hyperparameters.
+
+    Architectures come from `suggest_architecture` or `suggest_network`, whose space the sampler reads from the study. A
+    Gaussian process with a Weisfeiler-Lehman graph kernel (NAS-BOWL, Ru et al., 2021) on architectures and a Matern
+    kernel on hyperparameters is fitted to the finished trials; the proposal has the largest acquisition found by a
+    tree-structured search over morphisms from every architecture that was evaluated (Auto-Keras, Jin et al., 2019).
+    Running trials of all workers are taken into account, and nothing is proposed twice.
+
+    Without an architecture in the objective it is a Gaussian-process sampler for ordinary parameters. Several
+    objectives are scalarised with random weights (ParEGO). A pruned trial counts with the last value that it reported.
+
+    Nothing that is fitted is kept as truth on the sampler: everything is derived from the storage at each proposal, so
+    that studies can be resumed and shared by processes.
+
+    Args:
+        kernel:
+            A graph kernel of GraKeL's; by default `optuna_nas_morph.kernels.WeisfeilerLehman`.
+        acquisition:
+            The acquisition function; by default `optuna_nas_morph.acquisition.LogExpectedImprovement`.
+        search:
+            How architectures are searched; by default `optuna_nas_morph.search.TreeSearch`.
+        n_startup_trials:
+            Trials before the surrogate is used. The first is the seed architecture, the others are one or two random
+            morphisms away from it or from a finished trial; hyperparameters are drawn by ``independent_sampler``.
+        seed:
+            Seed of everything that is drawn. A proposal depends on it, on the number of the trial, and on the history.
+        independent_sampler:
+            Draws the hyperparameters of startup trials, and those that not every trial has had (conditional ones). By
+            default a random sampler with the same seed.
+        deterministic_objective:
+            Whether the objective has no noise.
+        warn_independent_sampling:
+            Whether to warn when a hyperparameter is drawn by ``independent_sampler`` after the startup.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: grakel.Kernel | None = None,
+        acquisition: Acquisition | None = None,
+        search: TreeSearch | None = None,
+        n_startup_trials: int = 10,
+        seed: int | None = None,
+        independent_sampler: BaseSampler | None = None,
+        deterministic_objective: bool = False,
+        warn_independent_sampling: bool = True,
+    ) -> None:
+        if type(n_startup_trials) is not int or n_startup_trials < 0:
+            raise ValueError(f"n_startup_trials must be a non-negative integer but got {n_startup_trials!r}.")
+        if seed is not None and (type(seed) is not int or seed < 0):
+            raise ValueError(f"seed must be a non-negative integer or None but got {seed!r}.")
+        if kernel is not None:
+            kernels.check_kernel(kernel)
+        self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
+        self._kernel = kernel
+        self._acquisition = acquisition or LogExpectedImprovement()
+        self._search = search or TreeSearch()
+        self._n_startup_trials = n_startup_trials
+        self._independent_sampler = independent_sampler or RandomSampler(seed=self.seed)
+        self._deterministic = deterministic_objective
+        self._warn_independent_sampling = warn_independent_sampling
+        self._reset_caches()
+
+    def _reset_caches(self) -> None:
+        """What can be lost at any time: decoded trials, the last fit as a start for the next, rest of proposals."""
+        self._lock = threading.RLock()
+        self._reader = HistoryReader()
+        self._last_fit: Hyperparameters | None = None
+        self._conditioned: dict[tuple[int, int], dict[str, Any]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        caches = ("_lock", "_reader", "_last_fit", "_conditioned")
+        return {name: value for name, value in self.__dict__.items() if name not in caches}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset_caches()
+
+    def reseed_rng(self) -> None:
+        """Reseed the independent sampler. Proposals depend on the trial's number and need no reseeding."""
+        self._independent_sampler.reseed_rng()
+
+    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
+        """Pass on to the independent sampler."""
+        self._independent_sampler.before_trial(study, trial)
+
+    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
+        """Pass on to the independent sampler."""
+        self._conditioned.pop((study._study_id, trial._trial_id), None)
+        self._independent_sampler.after_trial(study, trial, state, values)
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Everything that an architecture can need, and the hyperparameters that all finished trials have had."""
+        space = lineage.space_of(study)
+        result = {} if space is None else encoding.distributions(space)
+        result.update(_hyperparameters(study))
+        return result
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Propose the architecture and the hyperparameters of a trial together."""
+        if not search_space:
+            return {}
+        hyperparameters = {k: d for k, d in search_space.items() if not k.startswith(encoding.PREFIX)}
+        space = lineage.space_of(study) if any(k.startswith(encoding.PREFIX) for k in search_space) else None
+        params = self._propose(study, trial, space, hyperparameters)
+        return {name: value for name, value in params.items() if name in search_space}
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Draw what `sample_relative` did not propose.
+
+        A parameter of the architecture gets here when the space became known only after the first parameter of the trial
+        was asked for, or when others were fixed: then the whole proposal is made again, given what is decided.
+        """
+        if param_name.startswith(encoding.PREFIX):
+            value = self._sample_architecture(study, trial, param_name)
+            if value is not None:
+                return value
+        elif self._warn_independent_sampling and self._past_startup(study):
+            warnings.warn(
+                f"The parameter {param_name!r} of trial {trial.number} is drawn by "
+                f"{type(self._independent_sampler).__name__}, not by MorphBOSampler, because not all finished trials "
+                "have had it. Disable this warning with warn_independent_sampling=False.",
+                stacklevel=2,
+            )
+        return self._independent_sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def _sample_architecture(self, study: Study, trial: FrozenTrial, name: str) -> Any:
+        """A parameter of the architecture, given all that is decided; :obj:`None` outside of a known space."""
+        space = lineage.space_of(study)
+        if space is None:
+            return None
+        key = (study._study_id, trial._trial_id)
+        if name not in self._conditioned.get(key, {}):
+            self._conditioned[key] = self._propose(study, trial, space, _hyperparameters(study))
+        return self._conditioned[key].get(name)
+
+    def _propose(
+        self, study: Study, trial: FrozenTrial, space: MorphSpace | None, hyperparameters: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        fixed = {**_fixed_params(study, trial), **trial.params}
+        modelled = {**{k: d for k, d in _hyperparameters(study).items() if k in fixed}, **hyperparameters}
+        fixed = {k: v for k, v in fixed.items() if k not in modelled or Cube({k: modelled[k]}).contains({k: v})}
+        signs = tuple(-1.0 if d == StudyDirection.MINIMIZE else 1.0 for d in study.directions)
+        task = Task(space, Cube(modelled), fixed, signs)
+        with self._lock:
+            proposal = self._propose_once(study, trial, task)
+            if proposal.hyperparameters is not None:
+                self._last_fit = proposal.hyperparameters
+            if proposal.params:
+                write_claim(study._storage, trial._trial_id, {**proposal.params, **fixed})
+        return proposal.params
+
+    def _propose_once(self, study: Study, trial: FrozenTrial, task: Task) -> Proposal:
+        rng = np.random.default_rng([self.seed, trial.number])
+        history = self._reader.read(study, task.space, trial.number)
+        n_observed = sum(o.values is not None and task.cube.contains(o.hyperparameters) for o in history)
+        if n_observed < max(1, self._n_startup_trials):
+            return propose_startup(task, history, rng)
+        return propose(
+            task,
+            history,
+            kernel=self._graph_kernel(),
+            acquisition=self._acquisition,
+            search=self._search,
+            start=self._last_fit,
+            deterministic=self._deterministic,
+            rng=rng,
+        )
+
+    def _graph_kernel(self) -> Any:
+        if self._kernel is None:
+            self._kernel = kernels.WeisfeilerLehman()
+        return self._kernel
+
+    def _past_startup(self, study: Study) -> bool:
+        finished = study._get_trials(deepcopy=False, states=(TrialState.COMPLETE,), use_cache=True)
+        return len(finished) >= max(1, self._n_startup_trials)
+
+
+def _hyperparameters(study: Study) -> dict[str, BaseDistribution]:
+    """Parameters that are not part of the architecture and that all finished trials have had."""
+    trials = study._get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED), use_cache=False)
+    common = optuna.search_space.intersection_search_space(trials, include_pruned=True)
+    return {
+        name: distribution
+        for name, distribution in common.items()
+        if not name.startswith(encoding.PREFIX) and not distribution.single()
+    }
+
+
+def _fixed_params(study: Study, trial: FrozenTrial) -> dict[str, Any]:
+    """What was enqueued for a trial, and what a `optuna.samplers.PartialFixedSampler` fixes."""
+    fixed: dict[str, Any] = {}
+    sampler: Any = study.sampler
+    while hasattr(sampler, "_base_sampler"):
+        fixed.update(sampler._fixed_params)
+        sampler = sampler._base_sampler
+    fixed.update(trial.system_attrs.get("fixed_params", {}))
+    return fixed
