@@ -1,1 +1,62 @@
-"""Neural architecture search by network morphism and Bayesian optimisation, as a plugin for Optuna."""
+"""Neural architecture search by network morphism and Bayesian optimisation, as a plugin for Optuna.
+
+``suggest_network(trial, space)`` in an objective and ``sampler=MorphBOSampler()`` in a study are all it takes.
+"""
+
+from optuna_nas_morph import acquisition, kernels, morphisms, presets
+from optuna_nas_morph.errors import (
+    ArchitectureError,
+    EncodingError,
+    MorphismError,
+    NasMorphError,
+    SpaceMismatchError,
+    StoreError,
+    WeightsCorruptError,
+    WeightsError,
+    WeightsMismatchError,
+    WeightsMissingError,
+    WeightsNotFiniteError,
+)
+from optuna_nas_morph.ir import Architecture, LabelledGraph, Node, ops
+from optuna_nas_morph.nets import Network
+from optuna_nas_morph.network import load_network, publish_weights, suggest_architecture, suggest_network
+from optuna_nas_morph.pruner import LineagePruner
+from optuna_nas_morph.sampler import MorphBOSampler
+from optuna_nas_morph.search import TreeSearch
+from optuna_nas_morph.space import MorphSpace, Step
+from optuna_nas_morph.weights import WeightStore
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Architecture",
+    "ArchitectureError",
+    "EncodingError",
+    "LabelledGraph",
+    "LineagePruner",
+    "MorphBOSampler",
+    "MorphSpace",
+    "MorphismError",
+    "NasMorphError",
+    "Network",
+    "Node",
+    "SpaceMismatchError",
+    "Step",
+    "StoreError",
+    "TreeSearch",
+    "WeightStore",
+    "WeightsCorruptError",
+    "WeightsError",
+    "WeightsMismatchError",
+    "WeightsMissingError",
+    "WeightsNotFiniteError",
+    "acquisition",
+    "kernels",
+    "load_network",
+    "morphisms",
+    "ops",
+    "presets",
+    "publish_weights",
+    "suggest_architecture",
+    "suggest_network",
+]

@@ -42,5 +42,9 @@ class WeightsMismatchError(WeightsError):
     """Weights do not fit the architecture they are meant for: a name or a shape differs."""
 
 
+class WeightsNotFiniteError(WeightsError, ValueError):
+    """Weights hold NaN or infinity, as after a training that diverged; they never become a donor's."""
+
+
 class StoreError(WeightsError, OSError):
     """A weight store cannot be read or written, or is not the one that the study names."""

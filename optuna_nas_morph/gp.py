@@ -466,6 +466,8 @@ def _cholesky(matrix: Floats) -> Floats:
     Raises:
         numpy.linalg.LinAlgError: If the largest jitter is not enough.
     """
+    if len(matrix) == 0:
+        return matrix
     scale = float(np.mean(np.diagonal(matrix)))
     for jitter in _JITTERS:
         attempt = np.array(matrix)

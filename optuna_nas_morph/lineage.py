@@ -9,6 +9,7 @@ User attributes of a trial:
 - ``nasmorph:inherited_epochs``, ``nasmorph:effective_epochs``: training that the weights had before this trial, and
   together with this trial;
 - ``nasmorph:fallback``: why weights of nearer ancestors could not be used;
+- ``nasmorph:unpublished``: why the trial could not become a donor;
 - ``nasmorph:weights``: the record of published weights (see `optuna_nas_morph.weights`).
 
 User attribute of a study: ``nasmorph:space``, the description of the space and its digest.
@@ -42,6 +43,7 @@ INHERITED_EPOCHS = "nasmorph:inherited_epochs"
 EFFECTIVE_EPOCHS = "nasmorph:effective_epochs"
 BUDGET = "nasmorph:budget"
 FALLBACK = "nasmorph:fallback"
+UNPUBLISHED = "nasmorph:unpublished"
 WEIGHTS = "nasmorph:weights"
 SPACE = "nasmorph:space"
 

@@ -15,7 +15,7 @@ from optuna.trial import BaseTrial, FrozenTrial
 from torch import Tensor, nn
 
 from optuna_nas_morph import encoding, lineage
-from optuna_nas_morph.errors import WeightsError, WeightsMismatchError
+from optuna_nas_morph.errors import WeightsError, WeightsMismatchError, WeightsNotFiniteError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import fresh_weights
 from optuna_nas_morph.nets import Network
@@ -110,11 +110,11 @@ def publish_weights(
             Where to; by default the store of the study (the pruner's, the recorded one, or a default directory).
 
     Returns:
-        The committed record; :obj:`None` where nothing was stored.
+        The committed record; :obj:`None` where nothing was stored: outside of a study, and where weights are not finite
+        (a training that diverged), which is noted in the user attribute ``nasmorph:unpublished`` and warned of.
 
     Raises:
         WeightsMismatchError: If the network is not that of the trial's architecture.
-        WeightsError: If a weight is not finite.
         StoreError: If the store cannot be written; nothing that it holds is lost.
     """
     if epochs is not None and not epochs >= 0:
@@ -135,10 +135,15 @@ def publish_weights(
     metadata: dict[str, Any] = {"fingerprint": architecture.fingerprint}
     if epochs is not None:
         metadata["effective_epochs"] = lineage.budgets_of(frozen).inherited + epochs
-    record = resolve(trial.study, store).publish(trial, weights, metadata=metadata)
     if epochs is not None:
         lineage.record_trained(trial.storage, frozen, epochs)
-    return record
+    try:
+        return resolve(trial.study, store).publish(trial, weights, metadata=metadata)
+    except WeightsNotFiniteError as e:
+        # A training that diverged is a normal event of a search: the trial keeps its value, but has no heirs.
+        trial.set_user_attr(lineage.UNPUBLISHED, str(e))
+        warnings.warn(f"Trial {trial.number} does not become a donor: {e}", stacklevel=2)
+        return None
 
 
 def load_network(study: optuna.Study, trial: FrozenTrial, *, store: WeightStore | None = None) -> Network:

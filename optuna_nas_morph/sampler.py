@@ -16,15 +16,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph import encoding, kernels, lineage
 from optuna_nas_morph.acquisition import Acquisition, LogExpectedImprovement
-from optuna_nas_morph.gp import Hyperparameters
 from optuna_nas_morph.history import HistoryReader, write_claim
 from optuna_nas_morph.hyperparameters import Cube
-from optuna_nas_morph.proposal import Proposal, Task, propose, propose_startup
 from optuna_nas_morph.search import TreeSearch
 from optuna_nas_morph.space import MorphSpace
 
 if TYPE_CHECKING:
     import grakel
+
+    from optuna_nas_morph.gp import Hyperparameters
+    from optuna_nas_morph.proposal import Proposal, Task
 
 
 class MorphBOSampler(BaseSampler):
@@ -95,11 +96,11 @@ class MorphBOSampler(BaseSampler):
         """What can be lost at any time: decoded trials, the last fit as a start for the next, rest of proposals."""
         self._lock = threading.RLock()
         self._reader = HistoryReader()
-        self._last_fit: Hyperparameters | None = None
+        self._fits: dict[tuple[Any, ...], Hyperparameters] = {}
         self._conditioned: dict[tuple[int, int], dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        caches = ("_lock", "_reader", "_last_fit", "_conditioned")
+        caches = ("_lock", "_reader", "_fits", "_conditioned")
         return {name: value for name, value in self.__dict__.items() if name not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -175,16 +176,22 @@ class MorphBOSampler(BaseSampler):
         modelled = {**{k: d for k, d in _hyperparameters(study).items() if k in fixed}, **hyperparameters}
         fixed = {k: v for k, v in fixed.items() if k not in modelled or Cube({k: modelled[k]}).contains({k: v})}
         signs = tuple(-1.0 if d == StudyDirection.MINIMIZE else 1.0 for d in study.directions)
+        # Imported when first used, with scipy behind it, so that importing this package stays quick.
+        from optuna_nas_morph.proposal import Task
+
         task = Task(space, Cube(modelled), fixed, signs)
         with self._lock:
-            proposal = self._propose_once(study, trial, task)
+            surface = (study._study_id, space is None, *modelled)
+            proposal = self._propose_once(study, trial, task, self._fits.get(surface))
             if proposal.hyperparameters is not None:
-                self._last_fit = proposal.hyperparameters
+                self._fits[surface] = proposal.hyperparameters
             if proposal.params:
                 write_claim(study._storage, trial._trial_id, {**proposal.params, **fixed})
         return proposal.params
 
-    def _propose_once(self, study: Study, trial: FrozenTrial, task: Task) -> Proposal:
+    def _propose_once(self, study: Study, trial: FrozenTrial, task: Task, start: Hyperparameters | None) -> Proposal:
+        from optuna_nas_morph.proposal import propose, propose_startup
+
         rng = np.random.default_rng([self.seed, trial.number])
         history = self._reader.read(study, task.space, trial.number)
         n_observed = sum(o.values is not None and task.cube.contains(o.hyperparameters) for o in history)
@@ -196,7 +203,7 @@ class MorphBOSampler(BaseSampler):
             kernel=self._graph_kernel(),
             acquisition=self._acquisition,
             search=self._search,
-            start=self._last_fit,
+            start=start,
             deterministic=self._deterministic,
             rng=rng,
         )

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erfcx, ndtr
 
 _LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 _SQRT_HALF_PI = math.sqrt(0.5 * math.pi)
@@ -47,6 +46,9 @@ def log_h(z: NDArray[np.float64]) -> NDArray[np.float64]:
     Equation (9), with the asymptote of its third case taken two terms further, so that it serves from -200 down, before
     the second case loses digits to cancellation.
     """
+    # Imported when first used: scipy takes half a second, and not every import of this package ends in a proposal.
+    from scipy.special import erfcx, ndtr
+
     z = np.asarray(z, dtype=np.float64)
     # Each case is computed on values inside its range only, others being replaced by the border.
     near, middle, far = np.maximum(z, -1.0), np.clip(z, -200.0, -1.0), np.minimum(z, -200.0)

@@ -100,7 +100,9 @@ class Morphism(ABC):
         shown = 0
         for f in fields(self):
             value = getattr(self, f.name)
-            values.append(format(value, "g") if isinstance(value, float) else str(value).lower())
+            # Two morphisms that differ must not share a text: the shortest that reads back as the same number.
+            text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value).lower()
+            values.append(text)
             if f.default is MISSING or value != f.default:
                 shown = len(values)
         # The first field always shows: it is what tells a widening by 1.5 from one by 2.

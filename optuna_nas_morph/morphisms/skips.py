@@ -98,8 +98,15 @@ def _path(architecture: Architecture, start: str, end: str) -> list[str]:
 
 
 def _has_skip(architecture: Architecture, start: str, end: str) -> bool:
-    """Whether the end, or a sum or concatenation that it feeds, takes the start through no more than a projection."""
-    for name in (end, *architecture.consumers[end]):
+    """Whether a sum or concatenation takes the start through no more than a projection.
+
+    It is the end itself, one that the end feeds, or a concatenation that the end is a projection of.
+    """
+    places = [end, *architecture.consumers[end]]
+    if isinstance(architecture[end].op, Conv | Linear) and _is_bridge(architecture[end].op):
+        # A skip by concatenation ends in a projection.
+        places += [i for i in architecture[end].inputs if isinstance(architecture[i].op, Concat)]
+    for name in places:
         node = architecture[name]
         if isinstance(node.op, Add | Concat):
             for source in node.inputs:

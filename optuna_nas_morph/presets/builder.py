@@ -14,8 +14,8 @@ _STEMS = {"batch_norm": "norm", "layer_norm": "norm", "global_pool": "pool", "ad
 class Builder:
     """Collects the nodes of an architecture in topological order.
 
-    Nodes are named ``<stem>_<k>``, where ``k`` counts the nodes of that stem from 1: ``conv_1``, ``norm_1``, ``relu_1``,
-    ``conv_2``. The input is ``input``, the last layer ``head``.
+    Nodes are named ``<stem>_<k>``, where ``k`` counts the nodes of that stem from 1: ``conv_1``, ``norm_1``,
+    ``relu_1``, ``conv_2``. The input is ``input``, the last layer ``head``.
 
     Args:
         input_shape:
@@ -82,6 +82,35 @@ class Builder:
             stride *= 2
         if stride > 1:
             self.add(Pool("max", (stride + 1,) * rank, (stride,) * rank, (stride // 2,) * rank))
+        return self.last
+
+    def add_pooled_blocks(self, n_blocks: int, width: int, kernel_size: int, smallest: int) -> str:
+        """Add blocks of convolution, norm and ReLU with max pooling before each, which doubles the width.
+
+        There is no pooling where the smaller side would fall below ``smallest``, and no second one behind a stem that
+        ends in a pooling.
+
+        Args:
+            n_blocks:
+                How many.
+            width:
+                Channels of the block before.
+            kernel_size:
+                Size of the convolutions.
+            smallest:
+                Positions that the smaller side keeps.
+
+        Returns:
+            Name of the last node.
+        """
+        for _ in range(n_blocks):
+            pooled = isinstance(self._nodes[-1].op, Pool)
+            if not pooled and self.can_halve(smallest):
+                self.add(Pool("max", (2,) * len(self.spec.spatial)))
+                pooled = True
+            width *= 2 if pooled else 1
+            self.add_conv(width, kernel_size)
+            self.add_norm_relu()
         return self.last
 
     def can_halve(self, smallest: int) -> bool:

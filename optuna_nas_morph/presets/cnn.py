@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optuna_nas_morph.ir.ops import Pool
 from optuna_nas_morph.morphisms import (
     AddSkip,
     ConcatSkip,
@@ -79,12 +78,7 @@ def cnn(
     builder = Builder(map_shape(input_shape, ("height", "width"), SMALLEST))
     n_classes, width, depth = positive("n_classes", n_classes), positive("width", width), positive("depth", depth)
     builder.add_stem(width, 3, LARGE)
-    for _ in range(depth - 1):
-        if builder.can_halve(SMALLEST):
-            builder.add(Pool("max", (2, 2)))
-            width *= 2
-        builder.add_conv(width, 3)
-        builder.add_norm_relu()
+    builder.add_pooled_blocks(depth - 1, width, 3, SMALLEST)
     seed = builder.finish(n_classes)
     return grown_from(
         seed,

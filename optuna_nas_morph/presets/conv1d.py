@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optuna_nas_morph.ir.ops import Pool
 from optuna_nas_morph.morphisms import (
     AddSkip,
     ConcatSkip,
@@ -49,10 +48,10 @@ def conv1d(
 ) -> MorphSpace:
     """Networks for series, grown from a small fully convolutional network.
 
-    The seed has ``depth`` blocks of convolution of size 5, batch norm and ReLU, then global average pooling and a linear
-    layer (Wang, Yan and Oates, 2017, section II-B). Here there is max pooling between the blocks too, with the width
-    doubled behind each, but not where fewer than 8 points would be left. A series of more than 256 points is taken down
-    to that by the first block (see `Builder.add_stem`).
+    The seed has ``depth`` blocks of convolution of size 5, batch norm and ReLU, then global average pooling and a
+    linear layer (Wang, Yan and Oates, 2017, section II-B). Here there is max pooling between the blocks too, with the
+    width doubled behind each, but not where fewer than 8 points would be left. A series of more than 256 points is
+    taken down to that by the first block (see `Builder.add_stem`).
 
     Args:
         input_shape:
@@ -80,12 +79,7 @@ def conv1d(
     builder = Builder(map_shape(input_shape, ("length",), SMALLEST))
     n_classes, width, depth = positive("n_classes", n_classes), positive("width", width), positive("depth", depth)
     builder.add_stem(width, 5, LARGE)
-    for _ in range(depth - 1):
-        if builder.can_halve(SMALLEST):
-            builder.add(Pool("max", (2,)))
-            width *= 2
-        builder.add_conv(width, 5)
-        builder.add_norm_relu()
+    builder.add_pooled_blocks(depth - 1, width, 5, SMALLEST)
     seed = builder.finish(n_classes)
     return grown_from(
         seed,

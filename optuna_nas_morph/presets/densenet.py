@@ -47,11 +47,11 @@ def densenet(
 ) -> MorphSpace:
     """Networks for images, grown from a small densely connected network.
 
-    The seed follows Huang et al. (2017, section 3): a 3x3 convolution of twice the growth rate with norm and ReLU; dense
-    blocks, in which every layer (norm, ReLU, 3x3 convolution) adds ``growth_rate`` channels to those before it; between
-    them transitions (norm, ReLU, 1x1 convolution that halves the channels, average pooling); norm, ReLU, global average
-    pooling and a linear layer. There is no pooling where the smaller side would fall below 4. Where it is above 64, their
-    stem for ImageNet takes it down (see `Builder.add_stem`).
+    The seed follows Huang et al. (2017, section 3): a 3x3 convolution of twice the growth rate with norm and ReLU;
+    dense blocks, in which every layer (norm, ReLU, 3x3 convolution) adds ``growth_rate`` channels to those before it;
+    between them transitions (norm, ReLU, 1x1 convolution that halves the channels, average pooling); norm, ReLU, global
+    average pooling and a linear layer. There is no pooling where the smaller side would fall below 4. Where it is above
+    64, their stem for ImageNet takes it down (see `Builder.add_stem`).
 
     Args:
         input_shape:

@@ -48,11 +48,11 @@ def resnet(
 ) -> MorphSpace:
     """Networks for images, grown from a small residual network.
 
-    The seed is that of He et al. (2016, section 4.2) for CIFAR-10, with one block per stage: a 3x3 convolution, stages of
-    basic blocks (convolution, norm, ReLU, convolution, norm, sum, ReLU; a 1x1 convolution with norm as the shortcut where
-    the size changes: option B), global average pooling and a linear layer. From stage to stage the size is halved and
-    the width doubled; neither happens where the smaller side would fall below 4. Where that is above 64, their stem for
-    ImageNet takes it down (see `Builder.add_stem`).
+    The seed is that of He et al. (2016, section 4.2) for CIFAR-10, with one block per stage: a 3x3 convolution, stages
+    of basic blocks (convolution, norm, ReLU, convolution, norm, sum, ReLU; a 1x1 convolution with norm as the shortcut
+    where the size changes: option B), global average pooling and a linear layer. From stage to stage the size is halved
+    and the width doubled; neither happens where the smaller side would fall below 4. Where that is above 64, their stem
+    for ImageNet takes it down (see `Builder.add_stem`).
 
     Args:
         input_shape:
@@ -109,5 +109,5 @@ def _add_block(builder: Builder, width: int, stride: int) -> None:
     if stride > 1:
         builder.add(Conv.same(2, width, 1, stride=stride, bias=False), start, stem="shortcut")
         start = builder.add(BatchNorm(), stem="shortcut_norm")
-    builder.add(Add(), start, end)
+    builder.add(Add(), end, start)
     builder.add(Activation("relu"))

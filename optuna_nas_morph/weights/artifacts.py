@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
 
 
-SETTLE_SECONDS = 0.5
-"""How long a first writer waits, where nothing can be created exclusively, before it believes that it was alone.
+SETTLE_SECONDS = 0.25
+"""How long to wait, where nothing can be created exclusively, before what was written first is believed to be final.
 
-This is Fischer's algorithm: it is right as long as no competitor takes longer from its read to its write.
+This is Fischer's algorithm: it is right as long as no competitor takes longer from reading that there is nothing to
+writing. Whoever reads a value that is not marked as settled waits too, then marks it.
 """
 
+_UNSETTLED = b" unsettled"
+_MAX_SMALL_BYTES = 256
 _CHUNK_BYTES = 1 << 20
 
 
@@ -118,21 +121,33 @@ class Artifacts:
             self._innermost_must_hold(artifact_id)  # GCS raises an error of its own for a missing artifact.
             raise
 
+    def find_once(self, artifact_id: str) -> bytes | None:
+        """Returns what :meth:`create_once` created, or :obj:`None` if that is not there or not settled yet.
+
+        Raises:
+            StoreError:
+                If the store cannot be read.
+        """
+        content = self._small(artifact_id)
+        return None if content is None or content.endswith(_UNSETTLED) else content
+
     def create_once(self, artifact_id: str, body: bytes) -> None:
-        """Creates an artifact unless it exists; afterwards all who created it at the same time read the same bytes.
+        """Creates a small artifact unless it exists. All who do so at the same time then find the same bytes.
 
         Raises:
             StoreError:
                 If the store cannot be written.
         """
-        is_settled = False
-        with self._trouble("write", passing=()):
-            if self.path is None:
-                self._backend.write(artifact_id, io.BytesIO(body))
-            else:
-                is_settled = _create_whole_file(self.path / artifact_id, body)
-        if not is_settled:
-            time.sleep(SETTLE_SECONDS)
+        if self.path is not None:
+            with self._trouble("write", passing=()):
+                if _create_exclusively(self.path / artifact_id, body):
+                    return
+        if self._small(artifact_id) is None:
+            self._replace(artifact_id, body + _UNSETTLED)
+        time.sleep(SETTLE_SECONDS)
+        content = self._small(artifact_id)
+        if content is not None and content.endswith(_UNSETTLED):
+            self._replace(artifact_id, content.removesuffix(_UNSETTLED))
 
     def make_directory(self) -> None:
         """Makes the directory of a store on a file system.
@@ -144,6 +159,20 @@ class Artifacts:
         if self.path is not None:
             with self._trouble("make directory", passing=()):
                 self.path.mkdir(parents=True, exist_ok=True)
+
+    def _small(self, artifact_id: str) -> bytes | None:
+        try:
+            return b"".join(self.read(artifact_id, _MAX_SMALL_BYTES))
+        except ArtifactNotFound:
+            return None
+
+    def _replace(self, artifact_id: str, body: bytes) -> None:
+        with self._trouble("write", passing=()):
+            if self.path is None:
+                self._backend.write(artifact_id, io.BytesIO(body))
+            else:
+                with _whole_file_beside(self.path / artifact_id, body) as temporary:
+                    os.replace(temporary, self.path / artifact_id)
 
     def _innermost_must_hold(self, artifact_id: str) -> None:
         with self._trouble("read"):
@@ -159,20 +188,26 @@ class Artifacts:
             raise StoreError(f"cannot {action} {self.location}: {type(error).__name__}: {error}") from error
 
 
-def _create_whole_file(path: Path, body: bytes) -> bool:
-    """Creates a file together with its content. Returns whether that was exclusive: whether an existing file stayed."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(body)
-        os.chmod(temporary, 0o644)  # mkstemp makes files private, but workers may run as other users.
+def _create_exclusively(path: Path, body: bytes) -> bool:
+    """Creates a file with its content; an existing one stays. Returns :obj:`False` if the file system cannot do that."""
+    with _whole_file_beside(path, body) as temporary:
         try:
             os.link(temporary, path)
         except FileExistsError:
-            pass
-        except OSError:  # No hard links on this file system.
-            os.replace(temporary, path)
+            return True
+        except OSError:  # No hard links here.
             return False
-        return True
+    return True
+
+
+@contextlib.contextmanager
+def _whole_file_beside(path: Path, body: bytes) -> Iterator[Path]:
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(body)
+        temporary.chmod(0o644)  # mkstemp makes files private, but workers may run as other users.
+        yield temporary
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -52,6 +52,8 @@ class StoreLocation:
             The absolute path of the directory; :obj:`None` if ``kind`` is ``"artifact"``.
         token:
             The token of the store.
+        settled:
+            Whether all workers that started together have agreed on this location.
 
     Raises:
         StoreError:
@@ -62,6 +64,7 @@ class StoreLocation:
     kind: str
     path: str | None
     token: str
+    settled: bool
 
     def __post_init__(self) -> None:
         _require("version", type(self.version) is int and self.version == LOCATION_VERSION, "1", self.version)
@@ -71,12 +74,13 @@ class StoreLocation:
         else:
             _require("path", self.path is None, "None for an artifact store", self.path)
         _require("token", is_canonical_uuid(self.token), "a canonical UUID", self.token)
+        _require("settled", isinstance(self.settled, bool), "a bool", self.settled)
 
     @classmethod
-    def of(cls, store: WeightStore) -> StoreLocation:
+    def of(cls, store: WeightStore, *, settled: bool) -> StoreLocation:
         """Returns the location of a store. Raises :exc:`StoreError` if the store cannot be read or written."""
         kind, path = ("artifact", None) if store.path is None else ("filesystem", str(store.path))
-        return cls(LOCATION_VERSION, kind, path, store.token())
+        return cls(LOCATION_VERSION, kind, path, store.token(), settled)
 
     @classmethod
     def from_dict(cls, value: object) -> StoreLocation:
@@ -155,13 +159,13 @@ def _store_of_pruner(pruner: BasePruner | None) -> WeightStore | None:
 def _locate(storage: BaseStorage, study_id: int, given: WeightStore | None) -> WeightStore:
     recorded = _recorded(storage, study_id)
     if recorded is None:
-        store = given if given is not None else _default_store(storage)
-        storage.set_study_user_attr(study_id, STORE_ATTR, StoreLocation.of(store).to_dict())
-        if given is None and not isinstance(storage, InMemoryStorage):
-            time.sleep(artifacts.SETTLE_SECONDS)  # Another worker, elsewhere, may record its own default directory now.
-        recorded = _recorded(storage, study_id)
-        if recorded is None or recorded.token == store.token():
-            return store
+        proposed = given if given is not None else _default_store(storage)
+        recorded = StoreLocation.of(proposed, settled=isinstance(storage, InMemoryStorage))
+        _record(storage, study_id, recorded)
+    if not recorded.settled:
+        time.sleep(artifacts.SETTLE_SECONDS)  # Another worker, elsewhere, may have recorded its own proposal.
+        recorded = dataclasses.replace(_recorded(storage, study_id) or recorded, settled=True)
+        _record(storage, study_id, recorded)
     if given is None:
         return recorded.open()
     token = given.find_token()
@@ -178,6 +182,10 @@ def _recorded(storage: BaseStorage, study_id: int) -> StoreLocation | None:
     # Not Study.user_attrs: the restricted study of HyperbandPruner has none.
     value = storage.get_study_user_attrs(study_id).get(STORE_ATTR)
     return None if value is None else StoreLocation.from_dict(value)
+
+
+def _record(storage: BaseStorage, study_id: int, location: StoreLocation) -> None:
+    storage.set_study_user_attr(study_id, STORE_ATTR, location.to_dict())
 
 
 def _default_store(storage: BaseStorage) -> WeightStore:

@@ -29,7 +29,13 @@ from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial, Trial
 
-from optuna_nas_morph.errors import StoreError, WeightsCorruptError, WeightsError, WeightsMissingError
+from optuna_nas_morph.errors import (
+    StoreError,
+    WeightsCorruptError,
+    WeightsError,
+    WeightsMissingError,
+    WeightsNotFiniteError,
+)
 from optuna_nas_morph.weights.artifacts import Artifacts
 from optuna_nas_morph.weights.record import (
     JSON,
@@ -116,9 +122,8 @@ class WeightStore:
                 If the store cannot be read, or holds something else under the token's name.
         """
         if self._token is None:
-            try:
-                content = b"".join(self._located().read(TOKEN_NAME, 64))
-            except ArtifactNotFound:
+            content = self._located().find_once(TOKEN_NAME)
+            if content is None:
                 return None
             token = content.decode("ascii", errors="replace").strip()
             if not is_canonical_uuid(token):
@@ -318,7 +323,7 @@ def _storable_copy(name: str, tensor: torch.Tensor) -> torch.Tensor:
         values = copy.to(torch.float32) if copy.dtype in _EIGHT_BIT_FLOATS else copy
         n_bad = copy.numel() - int(torch.isfinite(values).sum())
         if n_bad > 0:
-            raise WeightsError(
+            raise WeightsNotFiniteError(
                 f"weights {name!r} must be finite but got {n_bad} of {copy.numel()} that are NaN or inf."
             )
     return copy

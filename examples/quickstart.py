@@ -1,0 +1,182 @@
+"""Grow a small convolutional network on scikit-learn's handwritten digits.
+
+Run it with ``python examples/quickstart.py``. It keeps everything in ``quickstart.db`` and ``optuna-nas-morph/`` in the
+current directory; run it again and the search goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import optuna
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from optuna_nas_morph import (
+    LineagePruner,
+    MorphBOSampler,
+    MorphSpace,
+    Network,
+    load_network,
+    presets,
+    publish_weights,
+    suggest_network,
+)
+
+EPOCHS = 3
+BATCH_SIZE = 50
+
+
+@dataclass(frozen=True)
+class Data:
+    """Images and labels, for training, for choosing, and for the final figure."""
+
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+
+
+def digits() -> Data:
+    """1,797 images of 8 x 8 pixels, split into 1,000, 397 and 400."""
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    x = torch.as_tensor(images[order] / 16.0, dtype=torch.float32).reshape(-1, 1, 8, 8)
+    y = torch.as_tensor(labels[order])
+    return Data((x[:1000], y[:1000]), (x[1000:1397], y[1000:1397]), (x[1397:], y[1397:]))
+
+
+# What a user brings: a training loop and an objective.
+
+
+def train_one_epoch(
+    network: nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, data: Data
+) -> None:
+    x, y = data.train
+    network.train()
+    for batch in torch.randperm(len(x)).split(BATCH_SIZE):
+        optimizer.zero_grad()
+        F.cross_entropy(network(x[batch]), y[batch]).backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+
+
+def accuracy(network: nn.Module, split: tuple[Tensor, Tensor]) -> float:
+    x, y = split
+    network.eval()
+    with torch.no_grad():
+        n_right = sum(int((network(a).argmax(1) == b).sum()) for a, b in zip(x.split(500), y.split(500), strict=True))
+    return n_right / len(x)
+
+
+def sgd(
+    network: nn.Module, lr: float, epochs: int, data: Data
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    """Momentum, and a learning rate that falls to 0 along a cosine."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
+    n_steps = epochs * math.ceil(len(data.train[0]) / BATCH_SIZE)
+    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+
+
+def make_objective(space: MorphSpace, data: Data, epochs: int = EPOCHS) -> Callable[[optuna.Trial], float]:
+    def objective(trial: optuna.Trial) -> float:
+        network = suggest_network(trial, space)  # carries its parent's weights
+        lr = trial.suggest_float("lr", 1e-3, 0.3, log=True)  # tuned jointly with the architecture
+        optimizer, schedule = sgd(network, lr, epochs, data)
+        for epoch in range(epochs):
+            train_one_epoch(network, optimizer, schedule, data)
+            trial.report(accuracy(network, data.validation), epoch)
+            if trial.should_prune():
+                publish_weights(trial, network)
+                raise optuna.TrialPruned
+        publish_weights(trial, network)
+        return accuracy(network, data.validation)
+
+    return objective
+
+
+# What comes out.
+
+
+def print_table(study: optuna.Study) -> None:
+    print(f"\n{'trial':>5} {'parent':>6} {'parameters':>10} {'inherited':>9} {'lr':>6} {'accuracy':>8}  morphisms")
+    print(f"{'':>5} {'':>6} {'':>10} {'(epochs)':>9} {'':>6} {'(valid.)':>8}")
+    for trial in study.get_trials(deepcopy=False):
+        a = trial.user_attrs
+        if "nasmorph:parameters" not in a or trial.value is None:
+            continue
+        marker = "*" if trial.number == study.best_trial.number else " "
+        print(
+            f"{trial.number:>4}{marker} {a.get('nasmorph:parent', '-'):>6} {a['nasmorph:parameters']:>10,} "
+            f"{a['nasmorph:inherited_epochs']:>9g} {trial.params['lr']:>6.3f} {trial.value:>8.1%}  "
+            f"{', '.join(a['nasmorph:morphisms']) or 'seed'}"
+        )
+
+
+def report(storage: str, study_name: str, space: MorphSpace, data: Data) -> None:
+    """Load everything back from disk, and compare the winner with the seed architecture."""
+    study = optuna.load_study(storage=storage, study_name=study_name)
+    print_table(study)
+    best = study.best_trial
+    network = load_network(study, best)
+    print(f"\nThe best architecture (trial {best.number}):\n\n{network.architecture}\n")
+
+    epochs = round(best.user_attrs["nasmorph:effective_epochs"])
+    seed = optuna.create_study()  # in memory: the seed architecture on its own, without anything inherited
+    seed.enqueue_trial({"arch/n": 0})
+    fresh: Network = suggest_network(seed.ask(), space)
+    optimizer, schedule = sgd(fresh, best.params["lr"], epochs, data)
+    for _ in range(epochs):
+        train_one_epoch(fresh, optimizer, schedule, data)
+    first = next(t for t in study.get_trials(deepcopy=False) if t.user_attrs.get("nasmorph:steps") == [])
+    rows = (
+        (f"best, trial {best.number}, loaded from the store", network, epochs),
+        (
+            f"seed architecture, trial {first.number}",
+            load_network(study, first),
+            round(first.user_attrs["nasmorph:effective_epochs"]),
+        ),
+        ("seed architecture, trained as long as the best's lineage", fresh, epochs),
+    )
+    print(f"{'':<58} {'test accuracy':>13} {'parameters':>10} {'epochs':>6}")
+    for name, net, n_epochs in rows:
+        print(f"{name:<58} {accuracy(net, data.test):>13.1%} {net.architecture.n_parameters:>10,} {n_epochs:>6}")
+    print(f"\nLook at it:  pip install optuna-dashboard && optuna-dashboard {storage}")
+
+
+def search(storage: str, study_name: str, space: MorphSpace, data: Data, n_trials: int, seed: int, epochs: int) -> None:
+    torch.manual_seed(seed)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        storage=storage,
+        study_name=study_name,
+        load_if_exists=True,
+        direction="maximize",
+        sampler=MorphBOSampler(seed=seed),
+        pruner=LineagePruner(),
+    )
+    study.optimize(make_objective(space, data, epochs), n_trials=n_trials, show_progress_bar=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="epochs that every trial trains")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--storage", default="sqlite:///quickstart.db")
+    args = parser.parse_args()
+
+    space = presets.cnn(input_shape=(1, 8, 8), n_classes=10, width=8, depth=2, max_parameters=100_000)
+    data = digits()
+    search(args.storage, "digits", space, data, args.trials, args.seed, args.epochs)
+    report(args.storage, "digits", space, data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""Architectures as JSON: round trips, the frozen format of version 1, and named errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from optuna_nas_morph.errors import ArchitectureError
+from optuna_nas_morph.ir import Architecture, Node
+from optuna_nas_morph.ir.ops import (
+    OPS,
+    Activation,
+    AdaptivePool,
+    Add,
+    BatchNorm,
+    Concat,
+    Conv,
+    DepthwiseConv,
+    Dropout,
+    Flatten,
+    GlobalPool,
+    Input,
+    LayerNorm,
+    Linear,
+    Multiply,
+    PatchEmbedding,
+    Pool,
+    PositionEmbedding,
+    SelfAttention,
+    TokenEmbedding,
+    ToTokens,
+)
+from tests.strategies import architectures, random_architecture
+
+GOLDEN = Path(__file__).with_name("golden_v1.json")
+GOLDEN_FINGERPRINT = "d8c96d03e920bd8a316a2b67a821c049"
+
+
+def golden_architecture() -> Architecture:
+    """Every operation, every field at another value than its default somewhere."""
+    return Architecture(
+        (
+            Node("image", Input((3, 8, 8))),
+            Node("words", Input((4,), dtype="int64")),
+            Node("series", Input((4, 5), channel_axis=1)),
+            Node("stem", Conv(8, (3, 3), (2, 2), (1, 1), bias=False), ("image",)),
+            Node("stem_bn", BatchNorm(1e-3), ("stem",)),
+            Node("stem_act", Activation("leaky_relu", 0.1), ("stem_bn",)),
+            Node("grouped", Conv(8, (3, 3), padding=(2, 2), dilation=(2, 2), groups=2), ("stem_act",)),
+            Node("depthwise", DepthwiseConv((5, 3), padding=(2, 1)), ("grouped",)),
+            Node("sum", Add(), ("depthwise", "stem_act")),
+            Node("squeeze", AdaptivePool((1, 1)), ("sum",)),
+            Node("excite", Conv(8, (1, 1)), ("squeeze",)),
+            Node("gate", Activation("hardsigmoid"), ("excite",)),
+            Node("gated", Multiply(), ("sum", "gate")),
+            Node("pool", Pool("max", (3, 3), (1, 1), (1, 1)), ("gated",)),
+            Node("cat", Concat(), ("pool", "gated")),
+            Node("ln", LayerNorm(1e-6), ("cat",)),
+            Node("patches", PatchEmbedding(6, (2, 2)), ("ln",)),
+            Node("cells", ToTokens(), ("squeeze",)),
+            Node("cells_flat", Flatten(), ("cells",)),
+            Node("lookup", TokenEmbedding(11, 6), ("words",)),
+            Node("tokens", Add(), ("patches", "lookup")),
+            Node("positions", PositionEmbedding(), ("tokens",)),
+            Node("attention", SelfAttention(2, 4, 6), ("positions",)),
+            Node("drop", Dropout(0.1), ("attention",)),
+            Node("mean", GlobalPool(), ("drop",)),
+            Node("most", GlobalPool("max"), ("series",)),
+            Node("small", AdaptivePool((2, 1), "max"), ("image",)),
+            Node("wide", DepthwiseConv((2, 1), multiplier=2, bias=False), ("small",)),
+            Node("wide_flat", Flatten(), ("wide",)),
+            Node("joined", Concat(), ("mean", "most", "cells_flat", "wide_flat")),
+            Node("hidden", Linear(16, bias=False), ("joined",)),
+            Node("hidden_act", Activation("gelu"), ("hidden",)),
+            Node("out", Linear(10), ("hidden_act",)),
+        )
+    )
+
+
+def test_golden_file_holds_every_operation() -> None:
+    assert {node.op.op_name for node in golden_architecture().nodes} == set(OPS)
+
+
+def test_golden_file_is_written_byte_for_byte() -> None:
+    """A change here breaks every stored study: raise the version and keep reading this one."""
+    assert golden_architecture().to_json() + "\n" == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_golden_file_is_read() -> None:
+    assert Architecture.from_json(GOLDEN.read_text(encoding="utf-8")) == golden_architecture()
+
+
+def test_golden_fingerprint() -> None:
+    """Fingerprints are stored in studies too."""
+    assert golden_architecture().fingerprint == GOLDEN_FINGERPRINT
+
+
+def check_round_trip(architecture: Architecture) -> None:
+    text = architecture.to_json()
+    again = Architecture.from_json(text)
+    assert again == architecture
+    assert again.to_json() == text
+    assert again.fingerprint == architecture.fingerprint
+    assert again.specs == architecture.specs
+
+
+@settings(max_examples=150, deadline=None)
+@given(architectures())
+def test_round_trip(architecture: Architecture) -> None:
+    check_round_trip(architecture)
+
+
+def test_round_trip_of_many() -> None:
+    for seed in range(300):
+        check_round_trip(random_architecture(np.random.default_rng(seed)))
+
+
+def test_layout_and_order_of_keys_do_not_matter() -> None:
+    data = json.loads(golden_architecture().to_json())
+    text = json.dumps(data, indent=2, sort_keys=True)
+    assert Architecture.from_json(text) == golden_architecture()
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "nodes", '{"nodes": [}', "\x00", pytest.param("[" * 100_000, id="deep"), None, 3, b"\xff\xfe\x00"],
+)
+def test_not_json(text: Any) -> None:
+    with pytest.raises(ArchitectureError, match="is no JSON"):
+        Architecture.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["null", "[]", "3", '"text"', "{}", '{"version":1,"nodes":[]}', '{"format":"onnx","version":1,"nodes":[]}']
+)
+def test_other_format(text: str) -> None:
+    with pytest.raises(ArchitectureError, match='with "format": "optuna-nas-morph/architecture"'):
+        Architecture.from_json(text)
+
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def changed(change: Change) -> str:
+    """JSON of a small architecture after a change to its data."""
+    data = json.loads(
+        Architecture(
+            (
+                Node("x", Input((4,))),
+                Node("hidden", Linear(8), ("x",)),
+                Node("act", Activation("relu"), ("hidden",)),
+                Node("out", Linear(2), ("act",)),
+            )
+        ).to_json()
+    )
+    change(data)
+    return json.dumps(data)
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, 1.0, True, [1]])
+def test_other_version(version: Any) -> None:
+    with pytest.raises(ArchitectureError, match="version must be 1 but got .*another version of optuna-nas-morph"):
+        Architecture.from_json(changed(lambda data: data.update(version=version)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("version"), "version must be 1 but got None"),
+        (lambda d: d.pop("nodes"), "nodes must be a list but got NoneType"),
+        (lambda d: d.update(nodes={}), "nodes must be a list but got dict"),
+        (lambda d: d.update(nodes=[]), "nodes must hold at least one node"),
+        (lambda d: d["nodes"].append(3), "every node must be an object with a name but got 3"),
+        (lambda d: d["nodes"][1].pop("name"), "every node must be an object with a name but got .*'linear'"),
+        (lambda d: d["nodes"][1].update(name=None), "every node must be an object with a name"),
+        (lambda d: d["nodes"][1].update(name="a b"), "starting with a letter, but got 'a b'"),
+        (lambda d: d["nodes"][1].pop("inputs"), "node 'hidden': inputs must be a list of node names but got None"),
+        (lambda d: d["nodes"][1].update(inputs="x"), "node 'hidden': inputs must be a list of node names but got 'x'"),
+        (lambda d: d["nodes"][1].update(inputs=[0]), "node 'hidden': inputs must be a list of node names"),
+        (lambda d: d["nodes"][1].update(inputs=["y"]), "node 'hidden': its input 'y' is not a node before it"),
+        (lambda d: d["nodes"][1].update(inputs=["act"]), "node 'hidden': its input 'act' is not a node before it"),
+        (lambda d: d["nodes"][1].pop("op"), "node 'hidden': op must be one of .* but got None"),
+        (lambda d: d["nodes"][1].update(op="conv9"), "node 'hidden': op must be one of .* but got 'conv9'"),
+        (lambda d: d["nodes"][1].update(op=["linear"]), "node 'hidden': op must be one of"),
+        (lambda d: d["nodes"][1].update(widht=3), r"node 'hidden': linear: unknown fields \['widht'\]"),
+        (lambda d: d["nodes"][1].pop("out_features"), "node 'hidden': linear: .*out_features"),
+        (lambda d: d["nodes"][1].update(out_features="8"), "node 'hidden': linear: out_features .* but got '8'"),
+        (lambda d: d["nodes"][1].update(out_features=8.0), "node 'hidden': linear: out_features .* but got 8.0"),
+        (lambda d: d["nodes"][1].update(out_features=[8]), "node 'hidden': linear: out_features"),
+        (lambda d: d["nodes"][1].update(out_features={"n": 8}), "node 'hidden': linear: out_features"),
+        (lambda d: d["nodes"][1].update(out_features=None), "node 'hidden': linear: out_features"),
+        (lambda d: d["nodes"][1].update(bias=0), "node 'hidden': linear: bias must be True or False but got 0"),
+        (lambda d: d["nodes"][2].update(function={"relu": 1}), "node 'act': activation: function must be one of"),
+        (lambda d: d["nodes"][0].update(shape=4), "node 'x': input: shape"),
+        (lambda d: d["nodes"][0].update(shape=[[4]]), "node 'x': input: shape"),
+        (lambda d: d["nodes"][0].update(shape=[4, 4]), "node 'hidden': linear: needs its channels on the last axis"),
+        (lambda d: d["nodes"].insert(1, d["nodes"][0]), "node 'x': the name is used twice"),
+        (lambda d: d["nodes"].insert(1, {**d["nodes"][1], "name": "dead"}), r"nodes \['dead'\] do not reach"),
+    ],
+)
+def test_error_names_the_node(change: Change, message: str) -> None:
+    with pytest.raises(ArchitectureError, match=message):
+        Architecture.from_json(changed(change))
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_json_should_not_hold(value: str) -> None:
+    text = changed(lambda d: d["nodes"][2].update(function="leaky_relu", negative_slope=12345))
+    with pytest.raises(ArchitectureError, match="node 'act': activation: negative_slope must be a finite number"):
+        Architecture.from_json(text.replace("12345", value))

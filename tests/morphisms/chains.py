@@ -1,0 +1,150 @@
+"""Random chains of morphisms: how far the outputs move.
+
+``python -m tests.morphisms.chains --chains 1000 --seed 0`` prints a table. Before every step all weights and running
+statistics are drawn again and the step is checked; beside that one set of weights is carried along the whole chain.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from optuna_nas_morph import presets
+from optuna_nas_morph.ir import Architecture
+from optuna_nas_morph.morphisms import Deepen, GrowKernel, InsertResidualBlock, Morphism, Widen
+from optuna_nas_morph.space import DEFAULT_MORPHISMS, MorphSpace
+from tests.morphisms.same_function import difference, in_float32, random_weights
+
+MORPHISMS: tuple[Morphism, ...] = (
+    *DEFAULT_MORPHISMS,
+    Widen(1.7, "zero"),
+    Deepen("linear"),
+    Deepen("gelu"),
+    Deepen("silu", 1),
+    Deepen("leaky_relu", 5),
+    Deepen("hardswish"),
+    InsertResidualBlock(5, "gelu"),
+    InsertResidualBlock(3, "relu", norm=False),
+    GrowKernel(4, 9),
+)
+"""Every morphism, with every choice of its fields that takes another path. Softplus is exact to 2e-9 only."""
+
+MODES = (("float32", False), ("float32", True), ("float64", False), ("float64", True))
+BOUNDS = {"float32": 1e-5, "float64": 1e-12}
+WHOLE_CHAIN = "whole chain"
+
+
+def seeds() -> dict[str, Architecture]:
+    """Small starting points by preset."""
+    image = {"input_shape": (3, 8, 8), "n_classes": 10}
+    return {
+        "mlp": presets.mlp(input_shape=(12,), n_classes=10).seed,
+        "cnn": presets.cnn(**image).seed,
+        "resnet": presets.resnet(**image).seed,
+        "densenet": presets.densenet(**image).seed,
+        "conv1d": presets.conv1d(input_shape=(2, 24), n_classes=10).seed,
+    }
+
+
+@dataclass
+class Report:
+    """Worst differences, by what was compared: a morphism, or ``whole chain`` with the preset."""
+
+    worst: dict[tuple[str, str, bool], float] = field(default_factory=dict)
+    where: dict[tuple[str, str, bool], str] = field(default_factory=dict)
+    n: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: str, dtype: str, train: bool, value: float, where: str) -> None:
+        """Record one comparison."""
+        key = (row, dtype, train)
+        if not value <= self.worst.get(key, -1.0):  # also where it is not a number
+            self.worst[key], self.where[key] = value, where
+
+    def violations(self) -> list[str]:
+        """What is above its bound."""
+        return [
+            f"{row}, {dtype}, {'train' if train else 'eval'}: {value:.2g} in {self.where[row, dtype, train]}"
+            for (row, dtype, train), value in self.worst.items()
+            if not value <= BOUNDS[dtype]
+        ]
+
+    def __str__(self) -> str:
+        columns = [f"{dtype} {'train' if train else 'eval'}" for dtype, train in MODES]
+        lines = [f"{'':<34}{'n':>6}" + "".join(f"{c:>15}" for c in columns)]
+        for row in sorted(self.n, key=lambda r: (r.startswith(WHOLE_CHAIN), r)):
+            lines.append(f"{row:<34}{self.n[row]:>6}" + "".join(f"{self.worst[row, *mode]:>15.1e}" for mode in MODES))
+        return "\n".join(lines)
+
+
+def run_chains(
+    architectures: Mapping[str, Architecture],
+    n_chains: int,
+    seed: int,
+    morphisms: Sequence[Morphism] = MORPHISMS,
+    max_length: int = 12,
+) -> Report:
+    """Take random chains of morphisms from each architecture in turn, and compare outputs before and after."""
+    report = Report()
+    names = list(architectures)
+    spaces = {
+        name: MorphSpace(a, morphisms, max_parameters=4 * a.n_parameters + 50_000, max_flops=4 * a.flops + 5_000_000)
+        for name, a in architectures.items()
+    }
+    for chain in range(n_chains):
+        rng = np.random.default_rng([seed, chain])
+        name = names[chain % len(names)]
+        space = spaces[name]
+        architecture = space.seed
+        first = random_weights(architecture, rng)
+        start = {"float64": first, "float32": in_float32(first)}
+        carried = dict(start)
+        steps: list[str] = []
+        for _ in range(int(rng.integers(1, max_length + 1))):
+            morphism = space.morphisms[int(rng.integers(len(space.morphisms)))]
+            found = space.nearest(architecture, morphism, float(rng.random()))
+            if found is None:
+                continue
+            step, child = found
+            steps.append(str(step))
+            fresh = random_weights(architecture, rng)
+            before = {"float64": fresh, "float32": in_float32(fresh)}
+            draw = int(rng.integers(2**32))
+            after = {
+                dtype: morphism.transfer(architecture, child, step.site, w, np.random.default_rng(draw))
+                for dtype, w in before.items()
+            }
+            for dtype, train in MODES:
+                value = difference(architecture, before[dtype], child, after[dtype], train=train, seed=chain)
+                report.add(str(morphism), dtype, train, value, f"chain {chain} of {name}: {'; '.join(steps)}")
+            report.n[str(morphism)] += 1
+            carried = {
+                dtype: morphism.transfer(architecture, child, step.site, w, np.random.default_rng(draw))
+                for dtype, w in carried.items()
+            }
+            architecture = child
+        row = f"{WHOLE_CHAIN}, {name}"
+        for dtype, train in MODES:
+            value = difference(space.seed, start[dtype], architecture, carried[dtype], train=train, seed=chain)
+            report.add(row, dtype, train, value, f"chain {chain}: {'; '.join(steps)}")
+        report.n[row] += 1
+    return report
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--chains", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    report = run_chains(seeds(), arguments.chains, arguments.seed)
+    print(report)
+    for line in report.violations():
+        print("ABOVE ITS BOUND:", line)
+
+
+if __name__ == "__main__":
+    main()

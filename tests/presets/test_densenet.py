@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from optuna_nas_morph import presets
+from tests.presets.contract import Frozen, PresetContract
+
+
+class TestDenseNet(PresetContract):
+    preset = staticmethod(presets.densenet)
+    shapes = ((1, 8, 8), (3, 32, 32), (1, 28, 28), (2, 9, 15), (1, 4, 4))
+    large_shapes = ((3, 224, 224), (3, 65, 300))
+    bad_shapes = ((1, 3, 8), (1, 8, 3), (8, 8), (1, 1, 8, 8), (0, 8, 8), (1, 8.0, 8), (1, True, 8))
+    options = (("growth_rate", 8), ("depth", 3), ("n_stages", 2))
+    frozen = Frozen(
+        input_shape=(3, 32, 32),
+        fingerprint="a7cce8a1e616ede9c2b3f80c89eee2be",
+        morphisms=("concat_skip", "widen:1.5", "widen:2", "deepen:relu,1", "deepen:relu", "grow_kernel:2"),
+        limits=(12, 1_000_000, 694_253_568, 200),
+        digest="aef77c344427edd1509965f923e9db6d",
+    )
