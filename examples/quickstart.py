@@ -10,10 +10,12 @@ import argparse
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import optuna
 import torch
+from family_tree import family_tree
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -119,7 +121,7 @@ def print_table(study: optuna.Study) -> None:
         )
 
 
-def report(storage: str, study_name: str, space: MorphSpace, data: Data) -> None:
+def report(storage: str, study_name: str, space: MorphSpace, data: Data, picture: Path) -> None:
     """Load everything back from disk, and compare the winner with the seed architecture."""
     study = optuna.load_study(storage=storage, study_name=study_name)
     print_table(study)
@@ -147,7 +149,9 @@ def report(storage: str, study_name: str, space: MorphSpace, data: Data) -> None
     print(f"{'':<58} {'test accuracy':>13} {'parameters':>10} {'epochs':>6}")
     for name, net, n_epochs in rows:
         print(f"{name:<58} {accuracy(net, data.test):>13.1%} {net.architecture.n_parameters:>10,} {n_epochs:>6}")
-    print(f"\nLook at it:  pip install optuna-dashboard && optuna-dashboard {storage}")
+    picture.write_text(family_tree(study))
+    print(f"\nIts family tree is drawn in {picture}.")
+    print(f"Look at it:  pip install optuna-dashboard && optuna-dashboard {storage}")
 
 
 def search(storage: str, study_name: str, space: MorphSpace, data: Data, n_trials: int, seed: int, epochs: int) -> None:
@@ -175,7 +179,7 @@ def main() -> None:
     space = presets.cnn(input_shape=(1, 8, 8), n_classes=10, width=8, depth=2, max_parameters=100_000)
     data = digits()
     search(args.storage, "digits", space, data, args.trials, args.seed, args.epochs)
-    report(args.storage, "digits", space, data)
+    report(args.storage, "digits", space, data, Path("quickstart.svg"))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """An open space as Optuna parameters.
 
-``arch/n`` says how many morphisms there are. Then per step ``arch/00/op`` names the morphism and ``arch/00/at`` in [0, 1]
-the site: the sites of the morphism, in their order, divide the interval evenly (`MorphSpace.nearest`). Every point
-decodes, and near values are near sites. A step whose morphism fits nowhere is skipped.
+``arch/n`` says how many morphisms there are. Then per step ``arch/00/op`` names the morphism and ``arch/00/at`` in
+[0, 1] the site: the sites of the morphism, in their order, divide the interval evenly (`MorphSpace.nearest`). Every
+point decodes, and near values are near sites. A step whose morphism fits nowhere is skipped.
 """
 
 from __future__ import annotations

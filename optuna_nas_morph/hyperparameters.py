@@ -29,7 +29,7 @@ class Cube:
 
     @property
     def is_categorical(self) -> np.ndarray:
-        """Per entry, whether it is an index of a choice.  # (d,)"""
+        """Per entry, whether it is an index of a choice, of shape (d,)."""
         return np.array([isinstance(d, CategoricalDistribution) for d in self.distributions.values()], dtype=bool)
 
     def contains(self, params: Mapping[str, Any]) -> bool:
@@ -40,7 +40,7 @@ class Cube:
         )
 
     def encode(self, params: Mapping[str, Any]) -> np.ndarray:
-        """Parameters to a vector.  # (d,)"""
+        """Parameters to a vector, of shape (d,)."""
         return np.array([_to_unit(d, params[name]) for name, d in self.distributions.items()], dtype=float)
 
     def decode(self, point: np.ndarray) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Cube:
         return {name: _from_unit(d, float(u)) for (name, d), u in zip(self.distributions.items(), point, strict=True)}
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Uniform points.  # (n, d)"""
+        """Uniform points, of shape (n, d)."""
         points = rng.random((n, self.n_dims))
         for i, d in enumerate(self.distributions.values()):
             if isinstance(d, CategoricalDistribution):
@@ -81,7 +81,7 @@ class Cube:
         return np.where(categorical, fresh, moved)
 
     def snap(self, points: np.ndarray) -> np.ndarray:
-        """The points that `decode` really stands for.  # (n, d)"""
+        """The points that `decode` really stands for, of shape (n, d)."""
         return np.array([self.encode(self.decode(p)) for p in points]).reshape(points.shape)
 
 

@@ -195,8 +195,8 @@ def register_space(study: optuna.Study, space: MorphSpace) -> None:
         return
     difference = space.difference(_space_from(stored))
     raise SpaceMismatchError(
-        f"study {study.study_name!r} was made with another space: in the study, {difference}. Use that space, or another "
-        "study_name."
+        f"study {study.study_name!r} was made with another space: in the study, {difference}. Use that space, or "
+        "another study_name."
     )
 
 

@@ -78,7 +78,7 @@ class Proposal:
 
 
 def propose_startup(task: Task, history: Sequence[Observation], rng: np.random.Generator) -> Proposal:
-    """The seed first; then one or two random morphisms away from the seed or a trial that ran. Only the architecture."""
+    """The seed first, then one or two random morphisms away from it or from a trial that ran; no hyperparameters."""
     space = task.space
     if space is None:
         return Proposal({})
@@ -173,7 +173,7 @@ def _best_architecture(
         pool: list[Descendant] = []
         for _ in range(search.n_candidates):
             params, descendant = _fit_to_fixed(
-                task, space, random_walk(space, roots[rng.integers(len(roots))], int(rng.integers(3)), rng), rng
+                task, space, random_walk(space, roots[int(rng.integers(len(roots)))], int(rng.integers(3)), rng), rng
             )
             if descendant.architecture.fingerprint not in encodings:
                 encodings[descendant.architecture.fingerprint] = params
@@ -276,7 +276,7 @@ class _Model:
         return self._pinned(np.concatenate([self.best_points[:2], near, cube.sample(3, self.rng)]))
 
     def score(self, descendants: Sequence[Descendant]) -> np.ndarray:
-        """Largest acquisition of each architecture over `few_points`.  # (m,)"""
+        """Largest acquisition of each architecture over `few_points`, of shape (m,)."""
         if not descendants:
             return np.empty(0)
         scores: np.ndarray = self._acquisition(descendants, self.few_points).max(axis=1)

@@ -143,8 +143,8 @@ class MorphBOSampler(BaseSampler):
     ) -> Any:
         """Draw what `sample_relative` did not propose.
 
-        A parameter of the architecture gets here when the space became known only after the first parameter of the trial
-        was asked for, or when others were fixed: then the whole proposal is made again, given what is decided.
+        A parameter of the architecture gets here when the space became known only after the first parameter of the
+        trial was asked for, or when others were fixed: then the whole proposal is made again, given what is decided.
         """
         if param_name.startswith(encoding.PREFIX):
             value = self._sample_architecture(study, trial, param_name)

@@ -111,6 +111,8 @@ class MorphSpace:
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.morphisms, Morphism):
+            raise TypeError(f"morphisms must be a sequence of morphisms but got the morphism {self.morphisms}.")
         object.__setattr__(self, "morphisms", tuple(self.morphisms))
         for name in ("max_morphisms", "max_parameters", "max_flops", "max_nodes"):
             value = getattr(self, name)
@@ -270,8 +272,10 @@ class MorphSpace:
             for name in mine
             if name != "seed" and mine[name] != theirs[name]
         ]
-        if mine["seed"] != theirs["seed"]:
+        if self.seed.fingerprint != other.seed.fingerprint:
             parts.insert(0, f"the seed has fingerprint {other.seed.fingerprint}, not {self.seed.fingerprint}")
+        elif mine["seed"] != theirs["seed"]:
+            parts.insert(0, "the seed has its nodes under other names or in another order")
         return "; ".join(parts)
 
 

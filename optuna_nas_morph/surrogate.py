@@ -1,8 +1,8 @@
 """From observations to a belief about candidates: what the Gaussian process is given, and what it answers.
 
-A point is a graph (if the study has a space) and a vector: hyperparameters in the unit cube, sizes of the architecture on
-a logarithmic scale, and the training behind its weights. Candidates are predicted at one reference training, so that an
-old lineage is not mistaken for a good architecture.
+A point is a graph (if the study has a space) and a vector: hyperparameters in the unit cube, sizes of the architecture
+on a logarithmic scale, and the training behind its weights. Candidates are predicted at one reference training, so that
+an old lineage is not mistaken for a good architecture.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Surrogate:
     train_owner: np.ndarray
 
     def predict(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of the latent value of each point, standardised, larger is better.  # (m,), (m,)"""
+        """Mean and variance of the latent value of each point, standardised, larger is better, of shape (m,), (m,)."""
         cross = None
         if self.kernel is not None:
             cross = self.kernel.cross(points.graphs)[:, :, self.train_owner][:, points.owner, :]

@@ -31,7 +31,7 @@ def scalarise(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def standardise(column: np.ndarray) -> np.ndarray:
-    """Mean 0 and variance 1, extremes moved in.  # (n,)"""
+    """Mean 0 and variance 1, extremes moved in, of shape (n,)."""
     finite = column[np.isfinite(column)]
     if not len(finite):
         return np.zeros(len(column))

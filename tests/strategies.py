@@ -2,7 +2,7 @@
 
 For other tests:
 
-- `random_architecture` (seeded) and `architectures` (Hypothesis, shrinks): varied graphs of tiny tensors, every operation.
+- `random_architecture` (seeded), `architectures` (Hypothesis, shrinks): varied graphs of tiny tensors, every operation.
 - `random_wiring`: small dense graphs over one shape, where equal and isomorphic graphs are frequent.
 - `random_op`, `ops`: one operation with valid fields.
 - `example_architectures`: hand-made, named, together every operation with its options.
@@ -116,12 +116,12 @@ def _width(source: Source) -> int:
 def _conv(source: Source, rank: int) -> Op:
     groups = _choice(source, (1, 1, 1, 2, 3))
     width = groups * source.integer(1, 6 // groups)
-    return Conv(width, **_window(source, rank), groups=groups, bias=not _maybe(source, 3))  # type: ignore[arg-type]
+    return Conv(width, **_window(source, rank), groups=groups, bias=not _maybe(source, 3))
 
 
 def _depthwise(source: Source, rank: int) -> Op:
     multiplier = _choice(source, (1, 1, 2, 3))
-    return DepthwiseConv(**_window(source, rank), multiplier=multiplier, bias=not _maybe(source, 3))  # type: ignore[arg-type]
+    return DepthwiseConv(**_window(source, rank), multiplier=multiplier, bias=not _maybe(source, 3))
 
 
 def _pool(source: Source, rank: int) -> Op:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import io
 import pickle
 import weakref
@@ -113,8 +114,7 @@ def reference(architecture: Architecture, node: Node, inputs: list[Tensor], stat
             kinds = MAX_POOL if op.kind == "max" else AVG_POOL
             return kinds[len(op.kernel_size)](x, op.window.kernel_size, op.window.stride, op.window.padding)
         case AdaptivePool() as op:
-            result = ADAPTIVE[op.kind, len(op.output_size)](x, op.output_size)  # type: ignore[operator]
-            return result
+            return ADAPTIVE[op.kind, len(op.output_size)](x, op.output_size)  # type: ignore[no-any-return, operator]
         case GlobalPool() as op:
             flat = x.movedim(channel_axis, 1).flatten(2)
             return flat.mean(2) if op.kind == "avg" else flat.max(2).values
@@ -125,7 +125,7 @@ def reference(architecture: Architecture, node: Node, inputs: list[Tensor], stat
         case Add():
             return torch.stack(inputs).sum(0)
         case Multiply():
-            return torch.stack(torch.broadcast_tensors(*inputs)).prod(0)
+            return functools.reduce(torch.mul, inputs)
         case Concat():
             return torch.cat(inputs, channel_axis)
         case ToTokens():
@@ -277,7 +277,7 @@ def test_gradients_do_not_vanish_without_dead_units() -> None:
         )
     )
     network = random_network(architecture)
-    F.cross_entropy(network(*example_inputs(architecture, 16)), torch.arange(16) % 3).backward()
+    F.cross_entropy(network(*example_inputs(architecture, 16)), torch.arange(16) % 3).backward()  # type: ignore[no-untyped-call]
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None
         if name != "attention.key.bias":  # softmax does not see it

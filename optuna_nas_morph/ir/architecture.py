@@ -118,6 +118,9 @@ class Architecture:
     def _hash(self) -> int:
         return hash(self.nodes)
 
+    def __getstate__(self) -> dict[str, object]:
+        return {"nodes": self.nodes}  # nothing cached: the hash of a string differs between processes
+
     def __getitem__(self, name: str) -> Node:
         """The node of the given name.
 

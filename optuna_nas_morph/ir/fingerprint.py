@@ -1,8 +1,8 @@
 """A fingerprint that does not depend on names or on the order of nodes.
 
-Colours are refined along the edges as in Weisfeiler and Leman (1968), which for a directed acyclic graph needs no rounds:
-one sweep gives every node a colour that stands for all that feeds it, one sweep back adds all that it feeds, a third
-spreads both. The order of inputs counts where the operation is not commutative.
+Colours are refined along the edges as in Weisfeiler and Leman (1968), which for a directed acyclic graph needs no
+rounds: one sweep gives every node a colour that stands for all that feeds it, one sweep back adds all that it feeds, a
+third spreads both. The order of inputs counts where the operation is not commutative.
 """
 
 from __future__ import annotations

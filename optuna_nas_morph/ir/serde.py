@@ -41,7 +41,8 @@ def from_json(text: str) -> Architecture:
         raise ArchitectureError(f'text must be JSON with "format": "{FORMAT}".')
     if type(data.get("version")) is not int or data["version"] != VERSION:
         raise ArchitectureError(
-            f"version must be {VERSION} but got {data.get('version')!r}: written by another version of optuna-nas-morph."
+            f"version must be {VERSION} but got {data.get('version')!r}: "
+            "written by another version of optuna-nas-morph."
         )
     entries = data.get("nodes")
     if not isinstance(entries, list):

@@ -22,8 +22,8 @@ from optuna_nas_morph.morphisms.tensors import extend
 class AddSkip(Morphism):
     """Replace a tensor by ``end + projection(start)``, where the projection (1x1 convolution or linear) starts at 0.
 
-    Poolings and strides between the two are repeated on the branch as poolings. Exact in eval and train mode (Auto-Keras,
-    Jin et al., 2019, section 3.3; here without noise). A site is a start and an end that depends on it.
+    Poolings and strides between the two are repeated on the branch as poolings. Exact in eval and train mode
+    (Auto-Keras, Jin et al., 2019, section 3.3; here without noise). A site is a start and an end that depends on it.
     """
 
     morphism_name: ClassVar[str] = "add_skip"

@@ -116,7 +116,7 @@ def parse_morphism(text: str) -> Morphism:
     Raises:
         MorphismError: If the text names no morphism or its fields do not fit.
     """
-    name, _, arguments = text.partition(":")
+    name, _, arguments = str(text).partition(":")
     if name not in MORPHISMS:
         raise MorphismError(f"morphism must be one of {sorted(MORPHISMS)} but got {text!r}.")
     cls = MORPHISMS[name]

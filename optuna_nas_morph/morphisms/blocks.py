@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optuna_nas_morph.ir import Architecture, TensorSpec
-from optuna_nas_morph.ir.ops import Activation, BatchNorm, Conv, Dropout, Input, LayerNorm, Linear, Op
+from optuna_nas_morph.ir.ops import Activation, Add, BatchNorm, Conv, Dropout, Input, LayerNorm, Linear, Op
 
 _FINISHERS = (BatchNorm, LayerNorm, Activation)
 
@@ -16,7 +16,8 @@ def block_ends(architecture: Architecture) -> list[str]:
 def block_end_refusal(architecture: Architecture, name: str) -> str | None:
     """Why no layer goes behind a node, or :obj:`None`.
 
-    A norm or an activation belongs to the layer before it, so nothing is put between; nor behind inputs and the output.
+    A norm or an activation belongs to the layer before it, so nothing is put between; nor at the end of a branch that
+    meets a sum (behind the sum there is the same place), nor behind inputs and the output.
     """
     if name not in architecture.index:
         return f"there is no node {name!r}"
@@ -31,8 +32,11 @@ def block_end_refusal(architecture: Architecture, name: str) -> str | None:
         return "channels are neither on the first nor on the last axis"
     if not spec.channels_last and len(spec.spatial) > 3:
         return "there is no convolution over more than three axes"
-    if all(isinstance(architecture[c].op, _FINISHERS) for c in architecture.consumers[name]):
+    followers = [architecture[c].op for c in architecture.consumers[name]]
+    if all(isinstance(op, _FINISHERS) for op in followers):
         return "only a norm or an activation follows, which belongs to this layer"
+    if all(isinstance(op, Add) for op in followers):
+        return "only a sum follows, which ends the branch"
     return None
 
 

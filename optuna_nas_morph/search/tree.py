@@ -2,8 +2,8 @@
 
 Algorithm 1 of Jin, Song and Hu (2019), A* search with simulated annealing: every evaluated architecture is a node of a
 tree, expanding a node applies morphisms to it, the node with the best acquisition is expanded first, and a child joins
-the tree if it is better than the best so far, or else with probability exp((score - best) / T), T cooling down. Children
-are scored in batches.
+the tree if it is better than the best so far, or else with probability exp((score - best) / T), T cooling down.
+Children are scored in batches.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class TreeSearch:
             Children that are scored in all.
         n_children:
             Children that are drawn when a node is expanded.
+        max_steps:
+            Morphisms at most between an evaluated architecture and a candidate.
         temperature:
             T at the start, in units of the acquisition.
         cooling:
@@ -38,11 +40,12 @@ class TreeSearch:
 
     n_candidates: int = 300
     n_children: int = 20
+    max_steps: int = 3
     temperature: float = 1.0
     cooling: float = 0.9
 
     def __post_init__(self) -> None:
-        for name in ("n_candidates", "n_children"):
+        for name in ("n_candidates", "n_children", "max_steps"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(f"{name} must be a positive integer but got {value!r}.")
@@ -78,13 +81,13 @@ class TreeSearch:
         """
         found: dict[str, tuple[float, Descendant]] = {}
         known = {root.architecture.fingerprint for root in roots}
-        queue = [(-s, i, root) for i, (s, root) in enumerate(zip(score(roots), roots, strict=True))]
+        queue = [(-s, i, 0, root) for i, (s, root) in enumerate(zip(score(roots), roots, strict=True))]
         heapq.heapify(queue)
-        best = max((-s for s, _, _ in queue), default=-np.inf)
+        best = max((-s for s, *_ in queue), default=-np.inf)
         n_queued, n_scored, temperature = len(queue), 0, self.temperature
         n_draws = 0
         while queue and n_scored < self.n_candidates and n_draws < 4 * self.n_candidates:
-            _, _, node = heapq.heappop(queue)
+            _, _, n_steps, node = heapq.heappop(queue)
             children: dict[str, Descendant] = {}
             for _ in range(self.n_children):
                 n_draws += 1
@@ -98,8 +101,9 @@ class TreeSearch:
             for value, child in zip(map(float, scores), batch, strict=True):
                 if is_new(child):
                     found[child.architecture.fingerprint] = (value, child)
-                if value > best or rng.random() < np.exp((value - best) / temperature):
-                    heapq.heappush(queue, (-value, n_queued, child))
+                joins = value > best or rng.random() < np.exp((value - best) / temperature)
+                if joins and n_steps + 1 < self.max_steps:
+                    heapq.heappush(queue, (-value, n_queued, n_steps + 1, child))
                     n_queued += 1
                 best = max(best, value)
             temperature *= self.cooling

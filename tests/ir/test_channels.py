@@ -119,7 +119,7 @@ def compare_with_naive(architecture: Architecture) -> bool:
             assert root_of.setdefault(unit, root) == root, f"{unit} in {node.name} is tied but should not be"
             units_of[root].add(unit)
     uneven = any(PACES in reason for blockers in groups.blockers for reason in blockers)
-    for root, tied in units_of.items():
+    for tied in units_of.values():
         if len(tied) > 1:
             assert all(any(PACES in r for r in groups.blockers[group]) for group, _ in tied), f"{tied} should be one"
     for (group, _), root in root_of.items():

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError
 
+import networkx as nx
+import numpy as np
 import pytest
 
 from optuna_nas_morph.errors import ArchitectureError
 from optuna_nas_morph.ir import Architecture, Node
 from optuna_nas_morph.ir.ops import Activation, Add, BatchNorm, Concat, Conv, Flatten, Input, Linear
+from tests.strategies import random_architecture
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def test_replace(architecture: Architecture) -> None:
 
 
 def test_replace_by_what_does_not_fit(architecture: Architecture) -> None:
-    with pytest.raises(ArchitectureError, match="'sum'.*one shape"):
+    with pytest.raises(ArchitectureError, match=r"'sum'.*one shape"):
         architecture.replace({"b_7": Conv.same(2, 4, 3)})
 
 
@@ -82,9 +88,9 @@ def test_insert_behind_an_unknown_node(architecture: Architecture, new: list[Nod
 def test_insert_what_is_not_valid(architecture: Architecture) -> None:
     with pytest.raises(ArchitectureError, match="'flat': the name is used twice"):
         architecture.insert("a", [Node("flat", Activation("relu"), ("a",))])
-    with pytest.raises(ArchitectureError, match="'relu'.*'sum'"):
+    with pytest.raises(ArchitectureError, match=r"'relu'.*'sum'"):
         architecture.insert("a", [Node("relu", Activation("relu"), ("sum",))])
-    with pytest.raises(ArchitectureError, match="'cat'|'sum'"):
+    with pytest.raises(ArchitectureError, match=r"'cat'.*'a'|'sum'"):
         architecture.insert("b_7", [Node("cat", Concat(), ("a", "b_7"))])
 
 
@@ -123,6 +129,34 @@ def test_is_a_value(architecture: Architecture) -> None:
     with pytest.raises(FrozenInstanceError):
         architecture.nodes = ()  # type: ignore[misc]
     assert Architecture(list(architecture.nodes)) == architecture  # type: ignore[arg-type]
+
+
+def test_pickle_from_another_process_is_equal_and_hashes_alike(architecture: Architecture) -> None:
+    """Hashes of strings differ between processes, so a cached one must not travel."""
+    code = (
+        "import pickle, sys; from optuna_nas_morph.ir import Architecture; "
+        "a = Architecture.from_json(sys.stdin.read()); hash(a); sys.stdout.buffer.write(pickle.dumps(a))"
+    )
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            input=architecture.to_json().encode(),
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
+            capture_output=True,
+            check=True,
+        )
+        assert {architecture: "found"}.get(pickle.loads(done.stdout)) == "found"
+
+
+def test_ancestors() -> None:
+    for seed in range(50):
+        architecture = random_architecture(np.random.default_rng(seed))
+        graph = nx.DiGraph([(name, node.name) for node in architecture.nodes for name in node.inputs])
+        graph.add_nodes_from(architecture.index)
+        for node in architecture.nodes:
+            bits = architecture.ancestors[node.name]
+            ours = {name for name, i in architecture.index.items() if bits >> i & 1}
+            assert ours == nx.ancestors(graph, node.name)
 
 
 def test_text(architecture: Architecture) -> None:

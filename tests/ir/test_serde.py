@@ -168,7 +168,7 @@ def changed(change: Change) -> str:
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, 1.0, True, [1]])
 def test_other_version(version: Any) -> None:
-    with pytest.raises(ArchitectureError, match="version must be 1 but got .*another version of optuna-nas-morph"):
+    with pytest.raises(ArchitectureError, match=r"version must be 1 but got .*another version of optuna-nas-morph"):
         Architecture.from_json(changed(lambda data: data.update(version=version)))
 
 

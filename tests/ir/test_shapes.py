@@ -100,7 +100,7 @@ def test_axis_roles_are_channels(name: str) -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_init_is_the_one_of_pytorch(name: str) -> None:
-    """Fresh networks drawn many times: constants equal, uniform entries fill their range, normal ones their deviation."""
+    """Fresh networks drawn many times: constants equal, uniform entries fill their range."""
     architecture = EXAMPLES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -15,9 +15,13 @@ from torch import Tensor
 from optuna_nas_morph.errors import MorphismError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import MORPHISMS, Morphism, Site, parse_morphism
+from optuna_nas_morph.nets import Network
 from tests.morphisms.architectures import HAND_MADE, RANDOM
-from tests.morphisms.same_function import difference, in_float32, network, random_weights
-from tests.strategies import example_inputs
+from tests.morphisms.same_function import difference, in_float32, random_weights, set_mode
+from tests.strategies import example_inputs, random_architecture
+
+MAX_SITES = 6
+"""Sites per architecture in the tests that compute; the slow test takes all of them."""
 
 BOUNDS = {torch.float32: 1e-5, torch.float64: 1e-12}
 
@@ -102,7 +106,7 @@ class MorphismContract:
     def _check_transfer(self, morphism: Morphism, architecture: Architecture) -> None:
         for site, child, weights in cases(morphism, architecture):
             before = snapshot(weights)
-            states = torch.get_rng_state(), repr(np.random.get_state())
+            states = torch.get_rng_state(), repr(np.random.get_state())  # noqa: NPY002
             for given in (weights, in_float32(weights)):
                 after = morphism.transfer(architecture, child, site, given, np.random.default_rng(0))
                 assert {n: tuple(w.shape) for n, w in after.items()} == {n: p.shape for n, p in child.params.items()}
@@ -114,7 +118,7 @@ class MorphismContract:
                 assert len({w.untyped_storage().data_ptr() for w in after.values()}) == len(after)
             assert snapshot(weights) == before
             assert bool((states[0] == torch.get_rng_state()).all())
-            assert states[1] == repr(np.random.get_state())
+            assert states[1] == repr(np.random.get_state())  # noqa: NPY002
 
     def test_the_same_seed_gives_the_same_bytes(self, morphism: Morphism, architecture: Architecture) -> None:
         for site, child, weights in cases(morphism, architecture):
@@ -132,8 +136,16 @@ class MorphismContract:
     def test_the_function_of_random_architectures_stays(self, morphism: Morphism, wild: Architecture) -> None:
         self._check_function(morphism, wild, torch.float64)
 
-    def _check_function(self, morphism: Morphism, architecture: Architecture, dtype: torch.dtype) -> None:
-        for site, child, weights in cases(morphism, architecture):
+    @pytest.mark.slow
+    def test_the_function_stays_at_every_site(self, morphism: Morphism) -> None:
+        wild = [random_architecture(np.random.default_rng([1, i])) for i in range(40)]
+        for architecture in (*HAND_MADE.values(), *self.extra.values(), *wild):
+            self._check_function(morphism, architecture, torch.float64, limit=1000)
+
+    def _check_function(
+        self, morphism: Morphism, architecture: Architecture, dtype: torch.dtype, limit: int = MAX_SITES
+    ) -> None:
+        for site, child, weights in cases(morphism, architecture, limit):
             given = weights if dtype == torch.float64 else in_float32(weights)
             after = morphism.transfer(architecture, child, site, given, np.random.default_rng(0))
             for train in (False, True) if morphism.exact_train else (False,):
@@ -169,13 +181,17 @@ class MorphismContract:
 
 
 @functools.cache
-def _cases(morphism: Morphism, architecture: Architecture) -> tuple[tuple[Site, Architecture], ...]:
-    return tuple((site, morphism.apply(architecture, site)) for site in morphism.sites(architecture))
+def _cases(morphism: Morphism, architecture: Architecture, limit: int) -> tuple[tuple[Site, Architecture], ...]:
+    sites = morphism.sites(architecture)
+    places = np.unique(np.linspace(0, len(sites) - 1, min(limit, len(sites))).round().astype(int)).tolist()
+    return tuple((sites[i], morphism.apply(architecture, sites[i])) for i in places)
 
 
-def cases(morphism: Morphism, architecture: Architecture) -> Iterator[tuple[Site, Architecture, dict[str, Tensor]]]:
-    """Every site, the child there, and other random weights for the parent each time."""
-    for i, (site, child) in enumerate(_cases(morphism, architecture)):
+def cases(
+    morphism: Morphism, architecture: Architecture, limit: int = MAX_SITES
+) -> Iterator[tuple[Site, Architecture, dict[str, Tensor]]]:
+    """Sites from first to last, the child there, and other random weights for the parent each time."""
+    for i, (site, child) in enumerate(_cases(morphism, architecture, limit)):
         yield site, child, random_weights(architecture, np.random.default_rng(i))
 
 
@@ -188,15 +204,15 @@ def train(
     architecture: Architecture,
     weights: Mapping[str, Tensor],
     n_steps: int,
-    optimizer: Callable[..., torch.optim.Optimizer] = functools.partial(torch.optim.SGD, lr=0.01),
+    optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.SGD,
 ) -> dict[str, Tensor]:
     """Weights after a few steps towards random targets."""
-    net = network(architecture, weights, train=True)
-    inputs = [
-        x.to(next(net.parameters()).dtype) if x.is_floating_point() else x for x in example_inputs(architecture, 16, 1)
-    ]
+    net = Network(architecture).double()
+    net.load_state_dict(weights)
+    set_mode(net, train=True)
+    inputs = [x.double() if x.is_floating_point() else x for x in example_inputs(architecture, 16, 1)]
     target = torch.randn(net(*inputs).shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    steps = optimizer(net.parameters())
+    steps = optimizer(net.parameters(), lr=0.01)
     for _ in range(n_steps):
         steps.zero_grad()
         loss = (net(*inputs) - target).square().mean()

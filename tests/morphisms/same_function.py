@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -46,28 +47,33 @@ def in_float32(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
 
 
-def network(architecture: Architecture, weights: Mapping[str, Tensor], *, train: bool) -> Network:
-    """A network on copies of weights; with ``train`` everything but dropout is in train mode."""
+@functools.lru_cache(maxsize=64)
+def _skeleton(architecture: Architecture) -> Network:
+    """The network without memory for its weights: most of the time of a comparison would go into making modules."""
     with torch.device("meta"):
-        result = Network(architecture)
-    result.load_state_dict({name: w.clone() for name, w in weights.items()}, assign=True)
-    result.train(train)
-    for module in result.modules():
+        return Network(architecture)
+
+
+def set_mode(network: Network, *, train: bool) -> None:
+    """Eval mode, or train mode for everything but dropout."""
+    network.train(train)
+    for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
-    return result
 
 
 def outputs(
     architecture: Architecture, weights: Mapping[str, Tensor], inputs: Sequence[Tensor], *, train: bool
 ) -> Tensor:
-    """Outputs in the floating point type of the weights."""
+    """Outputs in the floating point type of the weights, which stay as they are."""
     dtype = next((w.dtype for w in weights.values() if w.is_floating_point()), torch.float32)
+    network = _skeleton(architecture)
+    set_mode(network, train=train)
+    copies = {name: w.clone() for name, w in weights.items()}
+    given = tuple(x.to(dtype) if x.is_floating_point() else x for x in inputs)
     with torch.no_grad():
-        y: Tensor = network(architecture, weights, train=train)(
-            *(x.to(dtype) if x.is_floating_point() else x for x in inputs)
-        )
-    assert bool(y.isfinite().all())
+        y: Tensor = torch.func.functional_call(network, copies, given, strict=True)
+    assert y.dtype == dtype and bool(y.isfinite().all())
     return y
 
 

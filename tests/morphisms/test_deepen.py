@@ -124,7 +124,10 @@ def test_functions_without_a_linear_odd_part_are_refused(function: str) -> None:
     assert Deepen(function).sites(VECTOR) == ()
     with pytest.raises(MorphismError) as e:
         Deepen(function).apply(VECTOR, ("a",))
-    assert str(e.value) == f"deepen:{function} cannot be applied at 'a': {function}(h) - {function}(-h) is no multiple of h."
+    assert (
+        str(e.value)
+        == f"deepen:{function} cannot be applied at 'a': {function}(h) - {function}(-h) is no multiple of h."
+    )
 
 
 # Where layers go; the same for every morphism that inserts one.
@@ -144,7 +147,12 @@ def test_functions_without_a_linear_odd_part_are_refused(function: str) -> None:
 )
 def test_refusals(site: Site, reason: str) -> None:
     parent = graph(
-        ("x", Input((5,))), ("a", Linear(4)), ("bn", BatchNorm()), ("relu", RELU), ("drop", Dropout(0.1)), ("fc", Linear(2))
+        ("x", Input((5,))),
+        ("a", Linear(4)),
+        ("bn", BatchNorm()),
+        ("relu", RELU),
+        ("drop", Dropout(0.1)),
+        ("fc", Linear(2)),
     )
     assert Deepen().sites(parent) == (("relu",),)
     with pytest.raises(MorphismError) as e:
@@ -153,7 +161,9 @@ def test_refusals(site: Site, reason: str) -> None:
 
 
 def test_token_ids_and_odd_layouts_are_refused() -> None:
-    ids = graph(("x", Input((4,), dtype="int64")), ("e", TokenEmbedding(5, 3)), ("pool", GlobalPool()), ("b", Linear(2)))
+    ids = graph(
+        ("x", Input((4,), dtype="int64")), ("e", TokenEmbedding(5, 3)), ("pool", GlobalPool()), ("b", Linear(2))
+    )
     assert Deepen().sites(ids) == (("e",), ("pool",))
     middle = graph(("x", Input((3, 4, 5), channel_axis=1)), ("r", RELU), ("pool", GlobalPool()), ("b", Linear(2)))
     assert Deepen().refusal(middle, ("r",)) == "channels are neither on the first nor on the last axis"
@@ -171,7 +181,13 @@ def test_a_layer_that_feeds_more_than_its_norm_may_be_followed() -> None:
 
 
 def test_kernels_are_1_where_the_tensor_is() -> None:
-    parent = graph(("x", Input((2, 6, 1))), ("a", Conv.same(2, 3, 1)), ("p", Pool("max", (2, 1))), ("f", Flatten()), ("b", Linear(2)))
+    parent = graph(
+        ("x", Input((2, 6, 1))),
+        ("a", Conv.same(2, 3, 1)),
+        ("p", Pool("max", (2, 1))),
+        ("f", Flatten()),
+        ("b", Linear(2)),
+    )
     child, _, after = deepened(parent, ("a",), Deepen("linear", 5))
     assert child["conv_1"].op == Conv(3, (5, 1), padding=(2, 0))
     expected = torch.zeros(3, 3, 5, 1, dtype=torch.float64)
@@ -186,7 +202,13 @@ def test_the_layer_back_has_kernel_1() -> None:
 
 
 def test_tokens_get_linear_layers() -> None:
-    parent = graph(("x", Input((3, 4), channel_axis=1)), ("ln", LayerNorm()), ("a", Linear(4)), ("pool", GlobalPool()), ("b", Linear(2)))
+    parent = graph(
+        ("x", Input((3, 4), channel_axis=1)),
+        ("ln", LayerNorm()),
+        ("a", Linear(4)),
+        ("pool", GlobalPool()),
+        ("b", Linear(2)),
+    )
     child = Deepen("linear").apply(parent, ("a",))
     assert child["linear_1"].op == Linear(4)
 

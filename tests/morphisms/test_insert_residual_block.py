@@ -24,7 +24,9 @@ def added(parent: Architecture, child: Architecture) -> list[Op]:
     return [node.op for node in child.nodes if node.name not in parent.index]
 
 
-CONV = graph(("x", Input((2, 6))), ("a", Conv.same(1, 4, 3)), ("relu", RELU), ("b", Conv.same(1, 3, 3)), ("c", Conv(2, (1,))))
+CONV = graph(
+    ("x", Input((2, 6))), ("a", Conv.same(1, 4, 3)), ("relu", RELU), ("b", Conv.same(1, 3, 3)), ("c", Conv(2, (1,)))
+)
 
 
 def test_a_relu_follows_the_sum_where_nothing_is_negative() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -104,7 +103,17 @@ def test_flattening_tokens_repeats_a_unit_once_per_token() -> None:
     parent = graph(("x", tokens), ("a", Linear(2)), ("f", Flatten()), ("bn", BatchNorm()), ("b", Linear(4)))
     child, before, after = widened(parent, ("a",), Widen(1.5))
     (source,) = sources(before["a.weight"], after["a.weight"])[2:]
-    assert sources(before["bn.running_var"], after["bn.running_var"]) == [0, 1, source, 2, 3, 2 + source, 4, 5, 4 + source]
+    assert sources(before["bn.running_var"], after["bn.running_var"]) == [
+        0,
+        1,
+        source,
+        2,
+        3,
+        2 + source,
+        4,
+        5,
+        4 + source,
+    ]
 
 
 def test_a_depthwise_multiplier_repeats_a_unit() -> None:
@@ -155,9 +164,7 @@ def test_shares_are_uneven_and_sum_to_one(factor: float) -> None:
 
 
 def test_a_unit_that_feeds_itself_is_split_once() -> None:
-    parent = graph(
-        ("x", Input((3,))), ("a", Linear(4)), ("b", Linear(4)), ("add", Add(), ("a", "b")), ("c", Linear(2))
-    )
+    parent = graph(("x", Input((3,))), ("a", Linear(4)), ("b", Linear(4)), ("add", Add(), ("a", "b")), ("c", Linear(2)))
     child, before, after = widened(parent, ("a",), Widen(2.0))
     rows = sources(before["a.weight"], after["a.weight"])
     torch.testing.assert_close(
@@ -166,9 +173,11 @@ def test_a_unit_that_feeds_itself_is_split_once() -> None:
     )
 
 
-@pytest.mark.parametrize("optimizer", [functools.partial(torch.optim.Adam, lr=0.01), functools.partial(torch.optim.SGD, lr=0.01)])
-@pytest.mark.parametrize(("name", "site", "layer"), [("mlp", "a", "a"), ("conv2d", "conv_a", "conv_a"), ("tokens", "up", "up")])
-def test_copies_part_in_training(name: str, site: str, layer: str, optimizer: functools.partial[torch.optim.Optimizer]) -> None:
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize(
+    ("name", "site", "layer"), [("mlp", "a", "a"), ("conv2d", "conv_a", "conv_a"), ("tokens", "up", "up")]
+)
+def test_copies_part_in_training(name: str, site: str, layer: str, optimizer: type[torch.optim.Optimizer]) -> None:
     parent = HAND_MADE[name]
     n_old = parent.specs[layer].n_channels
     child, before, after = widened(parent, (site,), Widen(2.0))
@@ -210,7 +219,11 @@ def test_zero_side_leaves_old_weights_alone() -> None:
         ),
         ([("x", Input((4,))), ("a", Linear(3)), ("b", Linear(2))], ("c",), "no channel group starts there"),
         ([("x", Input((4,))), ("a", Linear(3)), ("b", Linear(2))], ("a", "1"), "no channel group starts there"),
-        ([("x", Input((4,))), ("a", Linear(3)), ("r", RELU), ("b", Linear(2))], ("r",), "no channel group starts there"),
+        (
+            [("x", Input((4,))), ("a", Linear(3)), ("r", RELU), ("b", Linear(2))],
+            ("r",),
+            "no channel group starts there",
+        ),
         ([("x", Input((4,))), ("a", Linear(3)), ("b", Linear(2))], ("a", "0", "0"), "no channel group starts there"),
         (
             [("x", Input((4, 5))), ("a", Conv(6, (3,), groups=2)), ("b", Conv(2, (3,)))],
@@ -245,7 +258,13 @@ def test_the_consumers_may_be_attention() -> None:
 
 
 def test_depthwise_stays_depthwise() -> None:
-    parent = graph(("x", Input((3, 5))), ("a", Conv(4, (1,))), ("d", DepthwiseConv((3,))), ("r", Activation("silu")), ("b", Conv(2, (1,))))
+    parent = graph(
+        ("x", Input((3, 5))),
+        ("a", Conv(4, (1,))),
+        ("d", DepthwiseConv((3,))),
+        ("r", Activation("silu")),
+        ("b", Conv(2, (1,))),
+    )
     assert Widen(2.0).sites(parent) == (("a",),)
     child, _, after = widened(parent, ("a",), Widen(2.0))
     assert after["d.weight"].shape == (8, 1, 3)
