@@ -7,7 +7,8 @@ point decodes, and near values are near sites. A step whose morphism fits nowher
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import optuna
@@ -44,26 +45,26 @@ def suggest(trial: optuna.trial.BaseTrial, space: MorphSpace) -> dict[str, Any]:
     """Ask a trial for the parameters of an architecture.
 
     Raises:
-        EncodingError: If a value that was enqueued or fixed is not one that the space knows.
+        EncodingError: If a value that was enqueued or fixed is missing or is not one that the space knows.
     """
-    params: dict[str, Any] = {N_STEPS: trial.suggest_int(N_STEPS, 0, space.max_morphisms)}
-    if not 0 <= params[N_STEPS] <= space.max_morphisms:
-        raise EncodingError(
-            f"{N_STEPS} must be an integer from 0 to {space.max_morphisms} (max_morphisms of the space) but trial "
-            f"{trial.number} has {params[N_STEPS]!r}: enqueue it with another value."
-        )
-    choices = tuple(map(str, space.morphisms))
-    for i in range(params[N_STEPS]):
+    params: dict[str, Any] = {}
+
+    def ask(name: str, answer: Callable[[], Any]) -> Any:
         try:
-            params[op_name(i)] = trial.suggest_categorical(op_name(i), choices)
-        except ValueError as e:
+            params[name] = answer()
+        except EncodingError:
+            raise
+        except (TypeError, ValueError) as e:  # From Optuna: a value that it cannot use, or none.
             raise EncodingError(
-                f"{op_name(i)} of trial {trial.number} must be one of the morphisms of the space, "
-                f"{', '.join(choices)}: {e}"
+                f"{name} of trial {trial.number} must be {_rule(space, name)} but: {e} Enqueue or fix such a value."
             ) from e
-        params[at_name(i)] = at = trial.suggest_float(at_name(i), 0.0, 1.0)
-        if not 0 <= at <= 1:
-            raise EncodingError(f"{at_name(i)} of trial {trial.number} must be from 0 to 1 but is {at!r}.")
+        return value_of(space, params, name, f"of trial {trial.number} ")
+
+    choices = tuple(map(str, space.morphisms))
+    for i in range(ask(N_STEPS, lambda: trial.suggest_int(N_STEPS, 0, space.max_morphisms))):
+        op, at = op_name(i), at_name(i)
+        ask(op, partial(trial.suggest_categorical, op, choices))
+        ask(at, partial(trial.suggest_float, at, 0.0, 1.0))
     return params
 
 
@@ -76,11 +77,9 @@ def decode(space: MorphSpace, params: Mapping[str, Any]) -> Descendant:
     morphisms = {str(m): m for m in space.morphisms}
     architecture = space.seed
     steps: list[Step] = []
-    for i in range(_get(params, N_STEPS)):
-        name = _get(params, op_name(i))
-        if name not in morphisms:
-            raise EncodingError(f"{op_name(i)} must be one of {sorted(morphisms)} but is {name!r}.")
-        found = space.nearest(architecture, morphisms[name], _get(params, at_name(i)))
+    for i in range(value_of(space, params, N_STEPS)):
+        op, at = value_of(space, params, op_name(i)), value_of(space, params, at_name(i))
+        found = space.nearest(architecture, morphisms[op], at)
         if found is not None:
             step, architecture = found
             steps.append(step)
@@ -104,7 +103,41 @@ def encode(space: MorphSpace, steps: Sequence[Step]) -> dict[str, Any]:
     return params
 
 
-def _get(params: Mapping[str, Any], name: str) -> Any:
+def value_of(space: MorphSpace, params: Mapping[str, Any], name: str, where: str = "") -> Any:
+    """A parameter of an architecture, checked.
+
+    Args:
+        space:
+            The space.
+        params:
+            Parameters by name.
+        name:
+            Which one.
+        where:
+            For the message: whose parameters they are, such as ``"of trial 3 "``.
+
+    Raises:
+        EncodingError: If it is missing or is not one that the space knows.
+    """
     if name not in params:
-        raise EncodingError(f"parameters of an architecture need {name!r} but have only {sorted(params)}.")
-    return params[name]
+        raise EncodingError(f"parameters {where}must have {name!r} for an architecture but have only {sorted(params)}.")
+    value = params[name]
+    if name == N_STEPS:
+        known = isinstance(value, int) and 0 <= value <= space.max_morphisms
+    elif name.endswith("/op"):
+        known = isinstance(value, str) and value in map(str, space.morphisms)
+    else:
+        known = isinstance(value, float | int) and 0 <= value <= 1
+    if not known:
+        raise EncodingError(
+            f"{name} {where}must be {_rule(space, name)} but is {value!r}: enqueue or fix another value."
+        )
+    return value
+
+
+def _rule(space: MorphSpace, name: str) -> str:
+    if name == N_STEPS:
+        return f"an integer from 0 to {space.max_morphisms} (max_morphisms of the space)"
+    if name.endswith("/op"):
+        return f"one of the morphisms of the space, {', '.join(map(str, space.morphisms))},"
+    return "a number from 0 to 1"

@@ -179,16 +179,17 @@ def _best_architecture(
                 encodings[descendant.architecture.fingerprint] = params
                 pool.append(descendant)
         order = np.argsort(-model.score(pool), kind="stable")
-        best = [pool[i] for i in order]
+        best = sorted((pool[i] for i in order), key=lambda d: not model.may_propose(d))  # stable: untried ones first
     else:
         best = [descendant for _, descendant in search(space, roots, model.score, model.may_propose, rng)]
     if not best:
-        warnings.warn(
-            "No architecture of the space is left that has not been tried: the best one is repeated.", stacklevel=2
-        )
-        best = [roots[int(np.argmax(model.score(roots)))]]
+        # Every architecture within reach has been tried: at least the hyperparameters may be new.
+        order = np.argsort(-model.score(roots), kind="stable")
+        best = [roots[i] for i in order]
     pairs = [(model.best_hyperparameters(descendant), descendant) for descendant in best[:N_REFINED]]
-    (_, hyperparameters, _), descendant = max(pairs, key=lambda pair: (pair[0][2], pair[0][0]))
+    (_, hyperparameters, is_new), descendant = max(pairs, key=lambda pair: (pair[0][2], pair[0][0]))
+    if not is_new:
+        warnings.warn("Everything within reach in this space has been tried: a trial is repeated.", stacklevel=2)
     architecture = encodings.get(descendant.architecture.fingerprint) or encoding.encode(space, descendant.steps)
     return {**architecture, **hyperparameters}
 
@@ -198,7 +199,7 @@ def _fit_to_fixed(
 ) -> tuple[dict[str, Any], Descendant]:
     """Parameters of an architecture with those that are decided put in, and what they then stand for."""
     params = {**encoding.encode(space, descendant.steps), **task.fixed_architecture}
-    for i in range(params[encoding.N_STEPS]):
+    for i in range(encoding.value_of(space, params, encoding.N_STEPS)):
         params.setdefault(encoding.op_name(i), str(space.morphisms[int(rng.integers(len(space.morphisms)))]))
         params.setdefault(encoding.at_name(i), float(rng.random()))
     return params, encoding.decode(space, params)

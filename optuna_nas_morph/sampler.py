@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph import encoding, kernels, lineage
 from optuna_nas_morph.acquisition import Acquisition, LogExpectedImprovement
+from optuna_nas_morph.errors import EncodingError
 from optuna_nas_morph.history import HistoryReader, write_claim
 from optuna_nas_morph.hyperparameters import Cube
 from optuna_nas_morph.search import TreeSearch
@@ -182,7 +183,10 @@ class MorphBOSampler(BaseSampler):
         task = Task(space, Cube(modelled), fixed, signs)
         with self._lock:
             surface = (study._study_id, space is None, *modelled)
-            proposal = self._propose_once(study, trial, task, self._fits.get(surface))
+            try:
+                proposal = self._propose_once(study, trial, task, self._fits.get(surface))
+            except EncodingError as e:
+                raise EncodingError(f"trial {trial.number} cannot be proposed: {e}") from e
             if proposal.hyperparameters is not None:
                 self._fits[surface] = proposal.hyperparameters
             if proposal.params:

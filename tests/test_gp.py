@@ -140,15 +140,18 @@ def test_likelihood_gradient_is_scikit_learns():
 def test_gradients_are_finite_differences(n_levels, n_dims, deterministic, n, seed):
     assume(n_levels + n_dims > 0)
     is_categorical = MIXED[3 - n_dims :]
-    grams, z, y = problem(seed, n, n_levels, is_categorical)
-    model, data = _Model(n_levels, n_dims, deterministic), _Data.of(grams, z, is_categorical, y)
-    theta = model.default() + 0.5 * np.random.default_rng(seed).normal(size=model.n_theta)
+    grams, z, _ = problem(seed, n, n_levels, is_categorical)
+    model, rng = _Model(n_levels, n_dims, deterministic), np.random.default_rng(seed)
+    theta = model.default() + 0.5 * rng.normal(size=model.n_theta)
+    # Values that the model expects: others have a likelihood too large to be differenced, near a singular covariance.
+    prior = condition(grams, z, is_categorical, np.zeros(n), model.to_hyperparameters(theta))
+    data = _Data.of(grams, z, is_categorical, prior.cholesky @ rng.normal(size=n))
     for function in (
         lambda t: log_prior(model, t),
         lambda t: log_marginal_likelihood(data, model, t),
     ):
         analytic = function(theta)[1]
-        step = 1e-5
+        step = 1e-4
         numeric = [
             (function(theta + step * e)[0] - function(theta - step * e)[0]) / (2 * step) for e in np.eye(len(theta))
         ]

@@ -131,9 +131,9 @@ class Architecture:
             raise ArchitectureError(f"name must be one of the nodes {[n.name for n in self.nodes]} but got {name!r}.")
         return self.nodes[self.index[name]]
 
-    def input_specs(self, name: str) -> list[TensorSpec]:
+    def input_specs(self, name: str) -> tuple[TensorSpec, ...]:
         """What enters a node."""
-        return [self.specs[i] for i in self[name].inputs]
+        return tuple(self.specs[i] for i in self[name].inputs)
 
     # What it costs, what it is.
 

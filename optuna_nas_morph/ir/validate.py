@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from optuna_nas_morph.errors import ArchitectureError
+from optuna_nas_morph.ir.ops.base import Op
 from optuna_nas_morph.ir.ops.base import Op
 from optuna_nas_morph.ir.tensor import TensorSpec
 
@@ -51,7 +53,7 @@ def infer_specs(nodes: Sequence[Node]) -> dict[str, TensorSpec]:
             inputs.append(specs[source])
             unused.pop(source, None)
         try:
-            specs[name] = op.infer(inputs)
+            specs[name] = _infer(op, tuple(inputs))
         except ArchitectureError as e:
             raise ArchitectureError(f"node {name!r}: {e}") from None
         unused[name] = None
@@ -59,3 +61,9 @@ def infer_specs(nodes: Sequence[Node]) -> dict[str, TensorSpec]:
         dead = [name for name in unused if name != nodes[-1].name]
         raise ArchitectureError(f"nodes {dead} do not reach the output {nodes[-1].name!r}.")
     return specs
+
+
+@lru_cache(maxsize=65_536)
+def _infer(op: Op, inputs: tuple[TensorSpec, ...]) -> TensorSpec:
+    """`Op.infer`, remembered: a search meets the same operations on the same inputs over and over."""
+    return op.infer(inputs)

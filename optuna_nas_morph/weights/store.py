@@ -318,7 +318,7 @@ def _storable_copy(name: str, tensor: torch.Tensor) -> torch.Tensor:
             f"but got {tensor.dtype}, {tensor.layout}, on {tensor.device}."
         )
     # A copy of its own for each tensor: safetensors refuses tensors that share memory.
-    copy = tensor.detach().resolve_conj().resolve_neg().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    copy = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
     if copy.dtype in _FLOATS:
         values = copy.to(torch.float32) if copy.dtype in _EIGHT_BIT_FLOATS else copy
         n_bad = copy.numel() - int(torch.isfinite(values).sum())

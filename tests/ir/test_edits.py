@@ -137,15 +137,14 @@ def test_pickle_from_another_process_is_equal_and_hashes_alike(architecture: Arc
         "import pickle, sys; from optuna_nas_morph.ir import Architecture; "
         "a = Architecture.from_json(sys.stdin.read()); hash(a); sys.stdout.buffer.write(pickle.dumps(a))"
     )
-    for seed in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "-c", code],
-            input=architecture.to_json().encode(),
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.pathsep.join(sys.path)},
-            capture_output=True,
-            check=True,
-        )
-        assert {architecture: "found"}.get(pickle.loads(done.stdout)) == "found"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        input=architecture.to_json().encode(),
+        env={**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        check=True,
+    )
+    assert {architecture: "found"}.get(pickle.loads(done.stdout)) == "found"
 
 
 def test_ancestors() -> None:

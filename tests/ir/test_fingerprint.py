@@ -191,6 +191,35 @@ def test_which_of_two_equal_tensors_is_shared_counts() -> None:
     assert len({chain(source).fingerprint for source in ("x", "a", "b", "c")}) == 4
 
 
+def twins(n: int, *rest: Node) -> Architecture:
+    """Convolutions a0, a1, ... of one input that only their consumers tell apart, and what reads them."""
+    branches = tuple(Node(f"a{i}", Conv(2, (1,)), ("x",)) for i in range(n))
+    return Architecture((Node("x", Input((2, 4))), *branches, *rest))
+
+
+def test_place_among_twins_counts() -> None:
+    """Two concatenations of two twins: in the same order, or in opposite ones."""
+
+    def pair(second: tuple[str, str]) -> Architecture:
+        first = Node("c0", Concat(), ("a0", "a1"))
+        return twins(2, first, Node("c1", Concat(), second), Node("sum", Add(), ("c0", "c1")))
+
+    assert pair(("a0", "a1")).fingerprint != pair(("a1", "a0")).fingerprint
+
+
+def test_roles_of_twins_in_one_sum_count() -> None:
+    """Two sums of two twins each; two of the four have a second reader, in the same sum or in different ones."""
+
+    def pair(*extra: str) -> Architecture:
+        sums = (Node("s0", Add(), ("a0", "a1")), Node("s1", Add(), ("a2", "a3")))
+        readers = tuple(Node(f"r{i}", Activation("relu"), (name,)) for i, name in enumerate(extra))
+        return twins(4, *sums, *readers, Node("sum", Add(), ("s0", "s1", "r0", "r1")))
+
+    assert pair("a0", "a1").fingerprint == pair("a2", "a3").fingerprint
+    assert pair("a0", "a2").fingerprint == pair("a3", "a1").fingerprint
+    assert pair("a0", "a1").fingerprint != pair("a0", "a2").fingerprint
+
+
 def test_form() -> None:
     for architecture in EXAMPLES.values():
         assert len(architecture.fingerprint) == 32

@@ -163,10 +163,13 @@ class TestRoundTrip:
         loaded["all"].zero_()
         assert_same({"head": loaded["head"]}, {"head": torch.arange(4.0)})
 
-    def test_conjugate_view(self, tmp_path: Path) -> None:
+    def test_conjugate_and_negative_views(self, tmp_path: Path) -> None:
         weights = {"x": torch.complex(torch.ones(2), torch.ones(2)).conj()}
         store = WeightStore(tmp_path)
         assert store.load(store.publish(new_trial(), weights))["x"].tolist() == [1 - 1j, 1 - 1j]
+        negative = {"x": weights["x"].imag}
+        assert negative["x"].is_neg()
+        assert store.load(store.publish(new_trial(), negative))["x"].tolist() == [-1, -1]
 
     def test_no_weights_at_all(self, tmp_path: Path) -> None:
         store = WeightStore(tmp_path)
@@ -208,6 +211,12 @@ class TestRoundTrip:
         store.publish(new_trial(), {})
         assert store.path == tmp_path / "a" / "b"
         assert len(list(store.path.iterdir())) == 2
+
+    def test_a_relative_artifact_store_is_named_absolutely(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        assert WeightStore(FileSystemArtifactStore("a")).path == tmp_path / "a"
 
     def test_survives_pickling(self, tmp_path: Path) -> None:
         store = WeightStore(tmp_path)
