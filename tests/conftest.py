@@ -10,7 +10,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-pytest.register_assert_rewrite("tests")  # contracts, strategies: their assertions say what they compared
+# Contracts live in modules that pytest does not collect; this lets their assertions say what they compared.
+for package in ("acquisition", "ir", "kernels", "morphisms", "presets", "search", "weights"):
+    pytest.register_assert_rewrite(f"tests.{package}")
 
 # Never a deadline: a shared machine is slow when it likes. In CI every run draws the same examples.
 settings.register_profile("default", deadline=None, max_examples=60, derandomize=os.environ.get("CI") == "true")

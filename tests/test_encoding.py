@@ -241,6 +241,7 @@ def test_missing_parameters_are_named(params: dict[str, Any]) -> None:
         suggest_architecture(FixedTrial(params), SPACE)
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 def test_what_a_partial_fixed_sampler_fixes_wrongly_is_named() -> None:
     sampler = PartialFixedSampler({"arch/n": 1, OP: "shrink:2"}, MorphBOSampler(seed=0))
     study = optuna.create_study(sampler=sampler)

@@ -35,8 +35,8 @@ _CHUNK_BYTES = 1 << 20
 class Artifacts:
     """Wraps an artifact store; is one itself, so that :func:`optuna.artifacts.upload_artifact` takes it.
 
-    Whatever the store raises arrives as :exc:`~optuna_nas_morph.errors.StoreError` that names the location and chains the
-    cause. Only :exc:`~optuna.artifacts.exceptions.ArtifactNotFound`, a normal event, passes through.
+    Whatever the store raises arrives as :exc:`~optuna_nas_morph.errors.StoreError` that names the location and chains
+    the cause. Only :exc:`~optuna.artifacts.exceptions.ArtifactNotFound`, a normal event, passes through.
 
     Args:
         backend:
@@ -189,7 +189,7 @@ class Artifacts:
 
 
 def _create_exclusively(path: Path, body: bytes) -> bool:
-    """Creates a file with its content; an existing one stays. Returns :obj:`False` if the file system cannot do that."""
+    """Creates a file with its content; an existing one stays. Returns :obj:`False` if that cannot be done here."""
     with _whole_file_beside(path, body) as temporary:
         try:
             os.link(temporary, path)

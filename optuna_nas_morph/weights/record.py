@@ -12,11 +12,12 @@ from typing import Any, TypeAlias
 
 from optuna.trial import FrozenTrial, Trial
 
+from optuna_nas_morph import lineage
 from optuna_nas_morph.errors import WeightsCorruptError
 
-JSON: TypeAlias = None | bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"]
+JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
 
-RECORD_ATTR = "nasmorph:weights"
+RECORD_ATTR = lineage.WEIGHTS
 """The trial user attribute that holds the record. Setting it is the only commit point of a publication."""
 
 RECORD_VERSION = 1

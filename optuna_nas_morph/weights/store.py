@@ -76,8 +76,8 @@ class WeightStore:
     Args:
         artifact_store:
             Any Optuna artifact store. A :class:`str` or a path is a directory, made when first needed. With
-            :obj:`None` the store has no location of its own, and :func:`~optuna_nas_morph.weights.resolve` finds the one
-            of a study.
+            :obj:`None` the store has no location of its own, and :func:`~optuna_nas_morph.weights.resolve` finds the
+            one of a study.
 
     Raises:
         TypeError:

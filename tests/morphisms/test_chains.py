@@ -20,7 +20,7 @@ def test_every_kind_of_morphism_is_in_the_chains() -> None:
 
 @pytest.mark.parametrize("n_chains", [40, pytest.param(1000, marks=pytest.mark.slow)])
 def test_chains_keep_the_function(n_chains: int) -> None:
-    report = run_chains(seeds(), n_chains, seed=n_chains)
+    report = run_chains(seeds(), n_chains, seed=0)
     assert report.violations() == [], f"\n{report}"
     assert sum(n for row, n in report.n.items() if row.startswith("whole chain")) == n_chains
     assert {str(m) for m in MORPHISMS} <= set(report.n)

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -378,8 +377,8 @@ optuna.load_study(storage=storage, study_name="s").optimize(objective, n_trials=
 
 class TestKilledWorkers:
     @pytest.fixture
-    def study(self, tmp_path: Path) -> Iterator[optuna.Study]:
-        yield optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="s")
+    def study(self, tmp_path: Path) -> optuna.Study:
+        return optuna.create_study(storage=f"sqlite:///{tmp_path}/study.db", study_name="s")
 
     def test_every_committed_record_verifies(self, tmp_path: Path, study: optuna.Study) -> None:
         script, directory = tmp_path / "worker.py", tmp_path / "weights"
