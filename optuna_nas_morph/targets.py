@@ -8,7 +8,7 @@ import numpy as np
 def scalarise(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One standardised target per observation, larger is better.
 
-    Infinities become the largest finite value, and values far below the bulk (a diverged training) are moved to its
+    Infinities become the largest or smallest finite value, and values far below the bulk (a diverged training) are moved to its
     lower fence. Several objectives are scalarised by an augmented Chebyshev function with random weights (ParEGO,
     Knowles, 2006, eq. 2), drawn anew for every proposal.
 
@@ -35,12 +35,13 @@ def standardise(column: np.ndarray) -> np.ndarray:
     finite = column[np.isfinite(column)]
     if not len(finite):
         return np.zeros(len(column))
-    column = np.clip(column, finite.min(), finite.max())
-    # Scaled first, so that values up to 1e308 do not overflow.
-    column = column / (float(np.max(np.abs(column))) or 1.0)
+    # A power of two makes room, so that differences of values up to 1e308 do not overflow.
+    column = np.clip(column, finite.min(), finite.max()) / 16
     low, high = np.quantile(column, [0.25, 0.75])
     if high > low:
         column = np.maximum(column, low - 3 * (high - low))
+    # Scaled once the extremes are in: one diverged training must not make the others look equal.
+    column = column / (float(np.max(np.abs(column))) or 1.0)
     centred: np.ndarray = column - np.mean(column)
     deviation = float(np.std(column))
     return centred / deviation if deviation > 1e-14 else np.zeros(len(column))

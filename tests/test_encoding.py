@@ -207,9 +207,7 @@ def test_decode_says_which_parameter_is_wrong(params: dict[str, Any], request: p
 @pytest.mark.parametrize("make_sampler", SAMPLERS.values(), ids=SAMPLERS)
 @pytest.mark.parametrize("lr_first", [False, True])
 @pytest.mark.parametrize("kind", [kind for kind in WRONG if kind != "n between integers"])  # Optuna truncates that.
-def test_a_wrong_enqueued_trial_fails_alone(
-    kind: str, lr_first: bool, make_sampler: Callable[[], BaseSampler]
-) -> None:
+def test_a_wrong_enqueued_trial_fails_alone(kind: str, lr_first: bool, make_sampler: Callable[[], BaseSampler]) -> None:
     params, name = WRONG[kind]
     study = optuna.create_study(sampler=make_sampler())
 

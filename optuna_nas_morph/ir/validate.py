@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from optuna_nas_morph.errors import ArchitectureError
 from optuna_nas_morph.ir.ops.base import Op
-from optuna_nas_morph.ir.ops.base import Op
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ Children are scored in batches.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -81,12 +82,14 @@ class TreeSearch:
         """
         found: dict[str, tuple[float, Descendant]] = {}
         known = {root.architecture.fingerprint for root in roots}
-        queue = [(-s, i, 0, root) for i, (s, root) in enumerate(zip(score(roots), roots, strict=True))]
-        heapq.heapify(queue)
-        best = max((-s for s, *_ in queue), default=-np.inf)
-        n_queued, n_scored, temperature = len(queue), 0, self.temperature
-        n_draws = 0
-        while queue and n_scored < self.n_candidates and n_draws < 4 * self.n_candidates:
+        # Plain floats: infinite scores then compare without a warning.
+        tree = [(-float(s), i, 0, root) for i, (s, root) in enumerate(zip(score(roots), roots, strict=True))]
+        queue: list[tuple[float, int, int, Descendant]] = []
+        best = max((-s for s, *_ in tree), default=-math.inf)
+        n_scored, n_draws, temperature = 0, 0, self.temperature
+        while tree and n_scored < self.n_candidates and n_draws < 4 * self.n_candidates:
+            if not queue:  # At the start; and where all have been expanded, which is not to have drawn every child.
+                queue = sorted(tree)
             _, _, n_steps, node = heapq.heappop(queue)
             children: dict[str, Descendant] = {}
             for _ in range(self.n_children):
@@ -101,10 +104,10 @@ class TreeSearch:
             for value, child in zip(map(float, scores), batch, strict=True):
                 if is_new(child):
                     found[child.architecture.fingerprint] = (value, child)
-                joins = value > best or rng.random() < np.exp((value - best) / temperature)
-                if joins and n_steps + 1 < self.max_steps:
-                    heapq.heappush(queue, (-value, n_queued, n_steps + 1, child))
-                    n_queued += 1
+                if n_steps + 1 < self.max_steps:
+                    tree.append((-value, len(tree), n_steps + 1, child))
+                    if value > best or rng.random() < math.exp((value - best) / temperature):
+                        heapq.heappush(queue, tree[-1])
                 best = max(best, value)
             temperature *= self.cooling
         return sorted(found.values(), key=lambda item: -item[0])

@@ -54,7 +54,7 @@ SCORES = [near_400_parameters, many_linear_layers, sums_without_concatenations]
 @pytest.mark.parametrize("score", SCORES)
 def test_it_is_better_than_as_many_random_walks(score: Callable[[Descendant], float]) -> None:
     n, wins = 60, 0
-    search = TreeSearch(n_candidates=n, n_children=10)
+    search = TreeSearch(n_candidates=n, n_children=10, max_steps=8)
     for seed in range(5):
         rng = np.random.default_rng(seed)
         counted = Counted(score)
@@ -62,7 +62,7 @@ def test_it_is_better_than_as_many_random_walks(score: Callable[[Descendant], fl
         walks = [random_walk(DEEP, seed_of(DEEP), int(rng.integers(1, 9)), rng) for _ in range(len(counted.asked))]
         ours, theirs = found[0][0], max(map(score, walks))
         assert ours >= theirs - 1.0
-        wins += (ours > theirs) - (ours < theirs)
+        wins += int(ours > theirs) - int(ours < theirs)
     assert wins >= 2, wins
 
 
@@ -102,9 +102,7 @@ def test_each_architecture_is_scored_once_and_not_many_more_than_asked_for() -> 
 
 def test_what_is_not_new_is_not_found_but_leads_on() -> None:
     space = MorphSpace(MLP, MLP_MORPHISMS, max_morphisms=2)
-    found = TreeSearch(200)(
-        space, [seed_of(space)], Counted(near_400_parameters), lambda d: len(d.steps) == 2, _rng(0)
-    )
+    found = TreeSearch(200)(space, [seed_of(space)], Counted(near_400_parameters), lambda d: len(d.steps) == 2, _rng(0))
     assert found
     assert all(len(d.steps) == 2 for _, d in found)
     assert TreeSearch(30)(space, [seed_of(space)], Counted(near_400_parameters), lambda _: False, _rng(0)) == []
@@ -125,6 +123,28 @@ def test_limits_are_kept() -> None:
     assert max(d.architecture.flops for _, d in found) <= 230
     assert max(len(d.architecture.nodes) for _, d in found) <= 11
     assert max(len(d.steps) for _, d in found) <= 6
+
+
+@pytest.mark.parametrize("max_steps", [1, 2])
+def test_candidates_are_at_most_so_many_steps_from_a_root(max_steps: int) -> None:
+    root = random_walk(DEEP, seed_of(DEEP), 3, _rng(1))
+    found = TreeSearch(100, max_steps=max_steps)(DEEP, [root], Counted(many_linear_layers), anything, _rng(0))
+    assert {len(d.steps) - len(root.steps) for _, d in found} == set(range(1, max_steps + 1))
+
+
+def test_nothing_within_reach_is_missed_in_a_small_space() -> None:
+    one_step = MorphSpace(MLP, MLP_MORPHISMS, max_morphisms=1)
+    children = {a.fingerprint for _, a in one_step.children(MLP)} - {MLP.fingerprint}
+    assert len(children) > 8
+    for left in children:  # all but one have been tried
+        found = TreeSearch(100)(
+            one_step,
+            [seed_of(one_step)],
+            Counted(near_400_parameters),
+            lambda d, left=left: d.architecture.fingerprint == left,
+            _rng(0),
+        )
+        assert [d.architecture.fingerprint for _, d in found] == [left]
 
 
 def test_only_the_generator_decides() -> None:
@@ -152,6 +172,7 @@ def test_any_scores_will_do(value: float) -> None:
     ("arguments", "message"),
     [
         ({"n_candidates": 0}, "n_candidates must be a positive integer but got 0"),
+        ({"max_steps": 0}, "max_steps must be a positive integer but got 0"),
         ({"n_children": 2.0}, "n_children must be a positive integer but got 2.0"),
         ({"temperature": 0.0}, "temperature must be positive but got 0.0"),
         ({"temperature": float("nan")}, "temperature must be positive but got nan"),
