@@ -33,7 +33,8 @@ class Observation:
         state:
             State of the trial.
         hyperparameters:
-            Parameters that are not part of the architecture; for a running trial also those that it has claimed.
+            Parameters that can vary and are not part of the architecture; for a running trial also those that it has
+            claimed.
         descendant:
             Its architecture; :obj:`None` in a study without a space.
         values:
@@ -88,7 +89,12 @@ class HistoryReader:
             descendant = None if space is None else self._decode(space, params)
             if space is not None and descendant is None:
                 continue
-            hyperparameters = {k: v for k, v in params.items() if not k.startswith(encoding.PREFIX)}
+            hyperparameters = {
+                name: value
+                for name, value in params.items()
+                if not name.startswith(encoding.PREFIX)
+                and not (name in trial.distributions and trial.distributions[name].single())
+            }
             epochs = lineage.budgets_of(trial).effective
             result.append(
                 Observation(
@@ -140,7 +146,8 @@ def read_claim(trial: FrozenTrial) -> dict[str, Any]:
     while f"{CLAIM}:{len(pieces)}" in trial.system_attrs:
         pieces.append(trial.system_attrs[f"{CLAIM}:{len(pieces)}"])
     try:
-        claim = json.loads("".join(pieces)) if pieces else {}
+        # What follows is the rest of an earlier, longer claim.
+        claim, _ = json.JSONDecoder().raw_decode("".join(pieces)) if pieces else ({}, 0)
     except ValueError:
         return {}
     return claim if isinstance(claim, dict) else {}

@@ -55,7 +55,7 @@ def test_what_exceeds_a_limit() -> None:
     ],
 )
 def test_the_seed_must_keep_to_the_limits(limits: dict[str, int], reason: str) -> None:
-    with pytest.raises(ValueError) as e:
+    with pytest.raises(ValueError, match=r"must") as e:
         MorphSpace(SEED, **limits)
     assert str(e.value) == f"the seed must keep to the limits of the space but {reason}."
 
@@ -66,7 +66,7 @@ def test_the_seed_must_keep_to_the_limits(limits: dict[str, int], reason: str) -
 @pytest.mark.parametrize("name", ["max_morphisms", "max_parameters", "max_flops", "max_nodes"])
 @pytest.mark.parametrize("value", [0, -1, 2.0, True, None, "9"])
 def test_limits_are_positive_integers(name: str, value: Any) -> None:
-    with pytest.raises(ValueError) as e:
+    with pytest.raises(ValueError, match=r"must") as e:
         MorphSpace(SEED, **{name: value})
     assert str(e.value) == f"{name} must be a positive integer but got {value!r}."
 
@@ -83,7 +83,7 @@ def test_morphisms_are_morphisms(morphisms: Any) -> None:
 
 
 def test_morphisms_differ() -> None:
-    with pytest.raises(ValueError) as e:
+    with pytest.raises(ValueError, match=r"must") as e:
         MorphSpace(SEED, [Widen(2.0), AddSkip(), Widen(2)])
     assert str(e.value) == "morphisms must differ from each other but got ['widen:2', 'add_skip', 'widen:2']."
     assert len(MorphSpace(SEED, [Widen(1.3), Widen(1.3000001)]).morphisms) == 2

@@ -104,7 +104,7 @@ class TreeSearch:
             for value, child in zip(map(float, scores), batch, strict=True):
                 if is_new(child):
                     found[child.architecture.fingerprint] = (value, child)
-                if n_steps + 1 < self.max_steps:
+                if n_steps + 1 < self.max_steps and len(child.steps) < space.max_morphisms:
                     tree.append((-value, len(tree), n_steps + 1, child))
                     if value > best or rng.random() < math.exp((value - best) / temperature):
                         heapq.heappush(queue, tree[-1])

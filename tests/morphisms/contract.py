@@ -14,6 +14,7 @@ from torch import Tensor
 
 from optuna_nas_morph.errors import MorphismError
 from optuna_nas_morph.ir import Architecture
+from optuna_nas_morph.ir.ops import Pool
 from optuna_nas_morph.morphisms import MORPHISMS, Morphism, Site, parse_morphism
 from optuna_nas_morph.nets import Network
 from tests.morphisms.architectures import HAND_MADE, RANDOM
@@ -139,7 +140,7 @@ class MorphismContract:
     @pytest.mark.slow
     def test_the_function_stays_at_every_site(self, morphism: Morphism) -> None:
         wild = [random_architecture(np.random.default_rng([1, i])) for i in range(40)]
-        for architecture in (*HAND_MADE.values(), *self.extra.values(), *wild):
+        for architecture in (*HAND_MADE.values(), *self.extra.values(), *filter(torch_can_run, wild)):
             self._check_function(morphism, architecture, torch.float64, limit=1000)
 
     def _check_function(
@@ -148,10 +149,11 @@ class MorphismContract:
         for site, child, weights in cases(morphism, architecture, limit):
             given = weights if dtype == torch.float64 else in_float32(weights)
             after = morphism.transfer(architecture, child, site, given, np.random.default_rng(0))
+            bound = BOUNDS[dtype if given else torch.float32]  # nothing makes a network without weights float64
             for train in (False, True) if morphism.exact_train else (False,):
                 moved = difference(architecture, given, child, after, train=train)
                 mode = "train" if train else "eval"
-                assert moved <= BOUNDS[dtype], f"{site}, {mode}: outputs move by {moved:.2g} of their deviation"
+                assert moved <= bound, f"{site}, {mode}: outputs move by {moved:.2g} of their deviation"
 
     def test_what_is_new_can_learn(self, morphism: Morphism, architecture: Architecture) -> None:
         for site, child, weights in cases(morphism, architecture):
@@ -193,6 +195,17 @@ def cases(
     """Sites from first to last, the child there, and other random weights for the parent each time."""
     for i, (site, child) in enumerate(_cases(morphism, architecture, limit)):
         yield site, child, random_weights(architecture, np.random.default_rng(i))
+
+
+def torch_can_run(architecture: Architecture) -> bool:
+    """Whether every average over three axes has a window no larger than its input; PyTorch refuses others."""
+    return not any(
+        isinstance(node.op, Pool)
+        and node.op.kind == "avg"
+        and len(node.op.kernel_size) == 3
+        and any(k > n for k, n in zip(node.op.kernel_size, architecture.specs[node.inputs[0]].spatial, strict=True))
+        for node in architecture.nodes
+    )
 
 
 def snapshot(weights: Mapping[str, Tensor]) -> dict[str, bytes]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import torch
 
 from optuna_nas_morph.errors import MorphismError
 from optuna_nas_morph.ir import Architecture, Node
@@ -21,6 +23,7 @@ from optuna_nas_morph.ir.ops import (
 )
 from optuna_nas_morph.morphisms import Morphism, Site
 from tests.morphisms.architectures import HAND_MADE, RELU, graph
+from tests.morphisms.same_function import outputs, random_weights
 
 CHAIN = graph(
     ("x", Input((2, 8, 8))),
@@ -46,6 +49,8 @@ class SkipCases:
     """Subclass it beside the contract."""
 
     skip: Morphism
+    reason_again: str
+    """Why a second skip between the same ends is refused."""
 
     def test_sites_are_pairs_in_topological_order(self) -> None:
         starts = ("x", "a_relu", "pool", "b_relu", "c_relu", "d", "gap")
@@ -81,19 +86,21 @@ class SkipCases:
         assert nodes[0].op == AdaptivePool((2, 3), "max")
 
     def test_vectors_and_tokens_get_linear_projections(self) -> None:
-        child = self.skip.apply(HAND_MADE["tokens"], ("embed", "down"))
+        child = self.skip.apply(HAND_MADE["tokens"], ("embed", "add"))
         assert [n.op for n in added(HAND_MADE["tokens"], child) if isinstance(n.op, Linear | Conv)] == [Linear(6)]
 
     def test_the_same_skip_is_not_added_twice(self) -> None:
         child = self.skip.apply(CHAIN, ("a_relu", "b_relu"))
         with pytest.raises(MorphismError) as e:
             self.skip.apply(child, ("a_relu", "b_relu"))
-        assert str(e.value) == f"{self.skip} cannot be applied at 'a_relu b_relu': there is such a skip already."
+        assert str(e.value) == f"{self.skip} cannot be applied at 'a_relu b_relu': {self.reason_again}."
         new_end = child.nodes[child.index["c"] - 1].name
         assert self.skip.refusal(child, ("a_relu", new_end)) == "there is such a skip already"
         there = HAND_MADE["residual"]
-        assert self.skip.refusal(there, ("stem_relu", "a2_bn")) == "there is such a skip already"
-        assert ("x", "b_relu") in self.skip.sites(child)
+        assert (
+            self.skip.refusal(there, ("stem_relu", "a2_bn")) == "end 'a2_bn': only a sum follows, which ends the branch"
+        )
+        assert ("x", "c_relu") in self.skip.sites(child)
 
     @pytest.mark.parametrize(
         ("name", "site", "reason"),
@@ -139,6 +146,21 @@ class SkipCases:
     def test_sizes_that_no_pooling_gives(self, op: Op, reason: str) -> None:
         parent = graph(("x", Input((3, 9))), ("a", Conv.same(1, 4, 3)), ("b", op), ("f", Flatten()), ("c", Linear(2)))
         assert self.skip.refusal(parent, ("a", "b")) == reason
+
+    @pytest.mark.parametrize(("size", "offered"), [(2, False), (3, True)])
+    def test_averages_over_three_axes_fit_their_input(self, size: int, offered: bool) -> None:
+        parent = graph(
+            ("x", Input((2, size, size, size))),
+            ("a", Conv.same(3, 3, 3, stride=2)),
+            ("relu", RELU),
+            ("flat", Flatten()),
+            ("fc", Linear(2)),
+        )
+        assert (("x", "relu") in self.skip.sites(parent)) == offered
+        x = (torch.ones(2, 2, size, size, size),)
+        for site in self.skip.sites(parent):
+            child = self.skip.apply(parent, site)
+            assert outputs(child, random_weights(child, np.random.default_rng(0)), x, train=False).shape == (2, 2)
 
     def test_a_vector_is_not_a_token_id(self) -> None:
         parent = graph(

@@ -19,6 +19,7 @@ class TestContract(MorphismContract):
 
 class TestCases(SkipCases):
     skip = ConcatSkip()
+    reason_again = "there is such a skip already"
 
 
 def test_the_projection_passes_the_end_on_and_ignores_the_start() -> None:

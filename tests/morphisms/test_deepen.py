@@ -87,7 +87,7 @@ def test_idempotence_is_only_used_for_relu() -> None:
 
 
 def test_leaky_relu_is_scaled_back() -> None:
-    child, _, after = deepened(VECTOR, ("b",), Deepen("leaky_relu"))
+    _, _, after = deepened(VECTOR, ("b",), Deepen("leaky_relu"))
     eye = torch.eye(3, dtype=torch.float64) / 1.01
     torch.testing.assert_close(after["linear_out_1.weight"], torch.cat([eye, -eye], dim=1), rtol=1e-15, atol=0)
 
@@ -171,6 +171,13 @@ def test_token_ids_and_odd_layouts_are_refused() -> None:
     assert Deepen().refusal(four, ("relu",)) == "there is no convolution over more than three axes"
 
 
+def test_nothing_goes_at_the_end_of_a_branch() -> None:
+    reason = "only a sum follows, which ends the branch"
+    assert Deepen().refusal(HAND_MADE["residual"], ("a2_bn",)) == reason
+    assert Deepen().refusal(HAND_MADE["residual"], ("b_proj",)) == reason
+    assert Deepen().refusal(HAND_MADE["residual"], ("a_relu",)) is None
+
+
 def test_a_layer_that_feeds_more_than_its_norm_may_be_followed() -> None:
     child, before, after = deepened(HAND_MADE["unscaled_norms"], ("b",), Deepen())
     assert child["add"].inputs[0] == child["bn"].inputs[0] == "conv_out_3"
@@ -220,5 +227,5 @@ def test_bad_kernel_sizes(kernel_size: int) -> None:
 
 
 def test_bad_activations() -> None:
-    with pytest.raises(MorphismError, match="activation must be 'linear' or one of .* but got 'swoosh'"):
+    with pytest.raises(MorphismError, match=r"activation must be 'linear' or one of .* but got 'swoosh'"):
         Deepen("swoosh")

@@ -103,5 +103,5 @@ def test_bad_kernel_sizes(kernel_size: int) -> None:
 
 
 def test_bad_activations() -> None:
-    with pytest.raises(MorphismError, match="activation must be one of .* but got 'linear'"):
+    with pytest.raises(MorphismError, match=r"activation must be one of .* but got 'linear'"):
         InsertResidualBlock(3, "linear")

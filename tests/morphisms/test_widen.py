@@ -90,7 +90,7 @@ def test_a_group_inside_a_concatenation_is_named_by_its_offset() -> None:
 
 def test_flattening_channels_first_repeats_a_unit_as_a_run() -> None:
     parent = graph(("x", Input((2, 3))), ("a", Conv(2, (1,))), ("f", Flatten()), ("bn", BatchNorm()), ("b", Linear(4)))
-    child, before, after = widened(parent, ("a",), Widen(1.5))
+    _, before, after = widened(parent, ("a",), Widen(1.5))
     (source,) = sources(before["a.weight"], after["a.weight"])[2:]
     expected = [0, 1, 2, 3, 4, 5, *(3 * source + i for i in range(3))]
     assert sources(before["bn.running_var"], after["bn.running_var"]) == expected
@@ -101,7 +101,7 @@ def test_flattening_channels_first_repeats_a_unit_as_a_run() -> None:
 def test_flattening_tokens_repeats_a_unit_once_per_token() -> None:
     tokens = Input((3, 4), channel_axis=1)
     parent = graph(("x", tokens), ("a", Linear(2)), ("f", Flatten()), ("bn", BatchNorm()), ("b", Linear(4)))
-    child, before, after = widened(parent, ("a",), Widen(1.5))
+    _, before, after = widened(parent, ("a",), Widen(1.5))
     (source,) = sources(before["a.weight"], after["a.weight"])[2:]
     assert sources(before["bn.running_var"], after["bn.running_var"]) == [
         0,
@@ -133,7 +133,7 @@ def sources(old: torch.Tensor, new: torch.Tensor) -> list[int]:
 
 
 def test_copies_are_exact_and_take_their_norm_rows_along() -> None:
-    child, before, after = widened(MLP, ("a",), Widen(1.5))
+    _, before, after = widened(MLP, ("a",), Widen(1.5))
     rows = sources(before["a.weight"], after["a.weight"])
     assert rows[:6] == list(range(6)) and len(set(rows[6:])) == 3
     for name in ("a.bias", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"):
@@ -165,7 +165,7 @@ def test_shares_are_uneven_and_sum_to_one(factor: float) -> None:
 
 def test_a_unit_that_feeds_itself_is_split_once() -> None:
     parent = graph(("x", Input((3,))), ("a", Linear(4)), ("b", Linear(4)), ("add", Add(), ("a", "b")), ("c", Linear(2)))
-    child, before, after = widened(parent, ("a",), Widen(2.0))
+    _, before, after = widened(parent, ("a",), Widen(2.0))
     rows = sources(before["a.weight"], after["a.weight"])
     torch.testing.assert_close(
         torch.zeros(8, 4, dtype=torch.float64).index_add(1, torch.tensor(rows), after["b.weight"]),
@@ -233,7 +233,7 @@ def test_zero_side_leaves_old_weights_alone() -> None:
     ],
 )
 def test_refusals(rows: Sequence[tuple[str, Op]], site: Site, reason: str) -> None:
-    with pytest.raises(MorphismError, match="widen:1.5 cannot be applied at") as e:
+    with pytest.raises(MorphismError, match=r"widen:1\.5 cannot be applied at") as e:
         Widen(1.5).apply(graph(*rows), site)
     assert str(e.value).endswith(f": {reason}.")
 
@@ -253,7 +253,7 @@ def test_the_consumers_may_be_attention() -> None:
     child, before, after = widened(parent, ("a",), Widen(2.0))
     for name in ("query", "key", "value"):
         assert after[f"t.{name}.weight"].shape == (6, 8)
-    child, before, after = widened(parent, ("t",), Widen(2.0))
+    _, _, after = widened(parent, ("t",), Widen(2.0))
     assert after["t.out.weight"].shape == (10, 6)
 
 
@@ -266,7 +266,7 @@ def test_depthwise_stays_depthwise() -> None:
         ("b", Conv(2, (1,))),
     )
     assert Widen(2.0).sites(parent) == (("a",),)
-    child, _, after = widened(parent, ("a",), Widen(2.0))
+    _, _, after = widened(parent, ("a",), Widen(2.0))
     assert after["d.weight"].shape == (8, 1, 3)
 
 
