@@ -50,6 +50,9 @@ SPACE = "nasmorph:space"
 MAX_ATTRIBUTE_LENGTH = 60_000
 """Longest text in one attribute; MySQL allows 65,535 bytes."""
 
+_MAX_REASONS = 20
+_MAX_REASON_LENGTH = 1000
+
 STATES_WITH_HISTORY = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
 
 
@@ -153,14 +156,16 @@ def record_inheritance(
     trial: optuna.Trial, donor: int | None, inherited_epochs: float, budget: float | None, fallback: Sequence[str]
 ) -> None:
     """Write whose weights a trial starts from, what training they had, and which donors failed."""
-    if donor is not None:
+    if donor is not None or DONOR in trial.user_attrs:  # Optuna copies attributes to a trial that is a retry.
         trial.set_user_attr(DONOR, donor)
     trial.set_user_attr(INHERITED_EPOCHS, inherited_epochs)
     if budget is not None:
         trial.set_user_attr(BUDGET, budget)
         trial.set_user_attr(EFFECTIVE_EPOCHS, inherited_epochs + budget)
-    if fallback:
-        trial.set_user_attr(FALLBACK, list(fallback))
+    if fallback or FALLBACK in trial.user_attrs:
+        shown = [text[:_MAX_REASON_LENGTH] for text in fallback[:_MAX_REASONS]]
+        n_more = len(fallback) - len(shown)
+        trial.set_user_attr(FALLBACK, [*shown, f"and {n_more} more"] if n_more else shown)
 
 
 def record_trained(storage: BaseStorage, trial: FrozenTrial, epochs: float) -> None:
@@ -188,7 +193,8 @@ def register_space(study: optuna.Study, space: MorphSpace) -> None:
     if stored is None:
         description: dict[str, Any] = {"digest": space.digest, "space": space.to_dict()}
         text = json.dumps(description, separators=(",", ":"))
-        for key, piece in _pieces(SPACE, text).items():
+        # The first piece last: until it is there, other workers see no space rather than half of one.
+        for key, piece in reversed(_pieces(SPACE, text).items()):
             study._storage.set_study_user_attr(study._study_id, key, piece)
         stored = _stored_space(study)
     if stored is None or stored["digest"] == space.digest:
@@ -227,7 +233,11 @@ def _stored_space(study: optuna.Study) -> dict[str, Any] | None:
         stored = json.loads(text)
     except ValueError as e:
         raise SpaceMismatchError(f"attribute {SPACE!r} of the study must be JSON but is not: {e}") from e
-    if not isinstance(stored, dict) or not isinstance(stored.get("digest"), str) or "space" not in stored:
+    if (
+        not isinstance(stored, dict)
+        or not isinstance(stored.get("digest"), str)
+        or not isinstance(stored.get("space"), dict)
+    ):
         raise SpaceMismatchError(f"attribute {SPACE!r} of the study must hold a digest and a space but does not.")
     return stored
 
