@@ -19,12 +19,12 @@ LETTER = 6.1
 COLOURS = ("#440154", "#3b528b", "#21918c", "#5ec962", "#fde725")
 """Viridis: even steps for colour-blind eyes and in print."""
 SHORT = {
-    "insert_residual_block": "+ block",
+    "insert_residual_block": "block",
     "deepen": "deepen",
     "widen": "widen",
     "grow_kernel": "kernel",
-    "add_skip": "+ skip",
-    "concat_skip": "+ concat",
+    "add_skip": "skip",
+    "concat_skip": "concat",
 }
 
 
@@ -104,8 +104,8 @@ def label(trial: FrozenTrial) -> str:
     names = []
     for step in trial.user_attrs["nasmorph:morphisms"]:
         name, _, fields = step.partition(" at ")[0].partition(":")
-        names.append(f"widen x{fields.partition(',')[0]}" if name == "widen" else SHORT.get(name, name))
-    return ", ".join(name if n == 1 else f"{n} {name}" for name, n in Counter(names).items())
+        names.append(f"widen ×{fields.partition(',')[0]}" if name == "widen" else SHORT.get(name, name))
+    return ", ".join(name if n == 1 else f"{n}× {name}" for name, n in Counter(names).items())
 
 
 def label_width(trial: FrozenTrial) -> float:

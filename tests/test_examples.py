@@ -18,7 +18,11 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def run(directory: Path, name: str, *arguments: str) -> str:
     process = subprocess.run(
-        [sys.executable, EXAMPLES / f"{name}.py", *arguments], cwd=directory, capture_output=True, text=True, check=False
+        [sys.executable, EXAMPLES / f"{name}.py", *arguments],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert process.returncode == 0, process.stderr
     return process.stdout

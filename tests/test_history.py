@@ -73,7 +73,9 @@ def test_values_by_state() -> None:
 def test_several_objectives() -> None:
     study = optuna.create_study(directions=["minimize", "maximize"])
     study.add_trial(
-        create_trial(values=[1.0, 2.0], params=SEED_PARAMS, distributions={"arch/n": encoding.distributions(SPACE)["arch/n"]})
+        create_trial(
+            values=[1.0, 2.0], params=SEED_PARAMS, distributions={"arch/n": encoding.distributions(SPACE)["arch/n"]}
+        )
     )
     study.add_trial(trial(SEED_PARAMS, state=TrialState.PRUNED))
     assert [o.values for o in read(study)] == [(1.0, 2.0), None]
@@ -93,9 +95,7 @@ def test_trials_without_an_architecture_are_left_out_of_a_study_with_a_space() -
 def test_a_value_that_cannot_vary_does_not_tell_trials_apart() -> None:
     study = optuna.create_study()
     fixed = {"batch": FloatDistribution(32, 32), "optimizer": CategoricalDistribution(("sgd",))}
-    study.add_trial(
-        trial({**SEED_PARAMS, "lr": 0.01, "batch": 32.0, "optimizer": "sgd"}, 0.5, distributions=fixed)
-    )
+    study.add_trial(trial({**SEED_PARAMS, "lr": 0.01, "batch": 32.0, "optimizer": "sgd"}, 0.5, distributions=fixed))
     assert [o.hyperparameters for o in read(study)] == [{"lr": 0.01}]
 
 
@@ -135,7 +135,8 @@ def test_a_claim_half_written_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     attributes = dict(study.trials[0].system_attrs)
     for n in range(len(attributes)):
         partial = create_trial(
-            state=TrialState.RUNNING, system_attrs={f"nasmorph:claim:{i}": attributes[f"nasmorph:claim:{i}"] for i in range(n)}
+            state=TrialState.RUNNING,
+            system_attrs={f"nasmorph:claim:{i}": attributes[f"nasmorph:claim:{i}"] for i in range(n)},
         )
         assert read_claim(partial) == {}
 

@@ -251,7 +251,10 @@ def test_a_long_space_is_stored_in_pieces_the_first_one_last(length: int, monkey
 OTHER_SPACES: dict[str, tuple[MorphSpace, str]] = {
     "limit": (dataclasses.replace(SPACE, max_parameters=500), "max_parameters is 10000000, not 500"),
     "length": (dataclasses.replace(SPACE, max_morphisms=7), "max_morphisms is 3, not 7"),
-    "morphisms": (MorphSpace(MLP, MLP_MORPHISMS[:2], 3), r"morphisms is \[.*'add_skip'.*\], not \['widen:1.5', 'widen:2'\]"),
+    "morphisms": (
+        MorphSpace(MLP, MLP_MORPHISMS[:2], 3),
+        r"morphisms is \[.*'add_skip'.*\], not \['widen:1.5', 'widen:2'\]",
+    ),
     "seed": (
         MorphSpace(Widen(2.0).apply(MLP, ("a",)), MLP_MORPHISMS, 3),
         f"seed has fingerprint {MLP.fingerprint}, not {Widen(2.0).apply(MLP, ('a',)).fingerprint}",

@@ -18,10 +18,10 @@ from pathlib import Path
 import optuna
 import torch
 
-from optuna_nas_morph import LineagePruner, MorphBOSampler, load_network, presets
+from optuna_nas_morph import LineagePruner, MorphBOSampler, load_network
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-from quickstart import accuracy, digits, make_objective  # an example is a script, not a package
+from quickstart import accuracy, digits, make_objective, small_space  # an example is a script, not a package
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "MorphBOSampler": lambda seed: MorphBOSampler(seed=seed),
@@ -34,7 +34,7 @@ def run(name: str, seed: int, n_trials: int, epochs: int) -> tuple[float, float,
     """Best validation accuracy, its test accuracy, and the epochs behind its weights."""
     torch.manual_seed(seed)
     data = digits()
-    space = presets.cnn(input_shape=(1, 8, 8), n_classes=10, width=8, depth=2, max_parameters=100_000)
+    space = small_space()
     study = optuna.create_study(
         direction="maximize", sampler=SAMPLERS[name](seed), pruner=LineagePruner(), study_name=f"digits-{seed}"
     )

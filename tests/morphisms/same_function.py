@@ -91,3 +91,11 @@ def difference(
     y, z = (outputs(a, w, inputs, train=train) for a, w in ((parent, before), (child, after)))
     assert y.shape == z.shape and y.dtype == z.dtype
     return float((y - z).abs().max() / y.std())
+
+
+def rounding(architecture: Architecture, weights: Mapping[str, Tensor], *, train: bool, seed: int = 0) -> float:
+    """How far a network in float32 is from itself in float64; no `difference` below it means much."""
+    inputs = example_inputs(architecture, N_SAMPLES, seed)
+    exact = {name: w.double() if w.is_floating_point() else w for name, w in weights.items()}
+    y, z = (outputs(architecture, w, inputs, train=train) for w in (weights, exact))
+    return float((y - z).abs().max() / z.std())

@@ -38,7 +38,7 @@ def test_a_report_remembers_the_worst_and_takes_nan_for_a_violation() -> None:
     ]
 
 
-LIMITS = {
+LIMITS: dict[str, dict[str, float]] = {
     "roomy": {"max_parameters": 10_000_000, "max_flops": 10**9, "max_nodes": 120},
     "parameters": {"max_parameters": 1.3, "max_flops": 10**9, "max_nodes": 200},
     "flops": {"max_parameters": 10_000_000, "max_flops": 1.5, "max_nodes": 200},

@@ -250,7 +250,7 @@ def test_the_consumers_may_be_attention() -> None:
     parent = graph(
         ("x", Input((3, 4), channel_axis=1)), ("a", Linear(4)), ("t", SelfAttention(2, 3, 5)), ("b", Linear(2))
     )
-    child, before, after = widened(parent, ("a",), Widen(2.0))
+    _, _, after = widened(parent, ("a",), Widen(2.0))
     for name in ("query", "key", "value"):
         assert after[f"t.{name}.weight"].shape == (6, 8)
     _, _, after = widened(parent, ("t",), Widen(2.0))

@@ -1,0 +1,589 @@
+"""What an objective calls: networks with inherited weights, and donors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.trial import FixedTrial, TrialState
+from torch import nn
+
+from optuna_nas_morph import (
+    LineagePruner,
+    MorphBOSampler,
+    Network,
+    WeightStore,
+    encoding,
+    lineage,
+    load_network,
+    publish_weights,
+    suggest_architecture,
+    suggest_network,
+)
+from optuna_nas_morph.errors import StoreError, WeightsMismatchError
+from optuna_nas_morph.ir.ops import Conv
+from optuna_nas_morph.morphisms import Widen
+from optuna_nas_morph.search import random_walk
+from optuna_nas_morph.space import Descendant, MorphSpace
+from tests.studies import CNN, CNN_SPACE, MLP, SPACE, make_objective, quick_sampler
+
+SEED: dict[str, Any] = {"arch/n": 0}
+WIDER: dict[str, Any] = {"arch/n": 1, "arch/00/op": "widen:2", "arch/00/at": 0.25}
+WIDER_DEEPER: dict[str, Any] = {**WIDER, "arch/n": 2, "arch/01/op": "deepen:relu", "arch/01/at": 0.9}
+X = torch.randn(7, 5, generator=torch.Generator().manual_seed(0))
+IMAGES = torch.randn(6, 1, 5, 5, generator=torch.Generator().manual_seed(0))
+
+
+def make_study(**arguments: Any) -> optuna.Study:
+    return optuna.create_study(sampler=arguments.pop("sampler", MorphBOSampler(seed=0)), **arguments)
+
+
+def start(
+    study: optuna.Study, params: dict[str, Any], space: MorphSpace = SPACE, **rest: Any
+) -> tuple[optuna.Trial, Network]:
+    study.enqueue_trial(params)
+    trial = study.ask()
+    return trial, suggest_network(trial, space, **rest)
+
+
+def donor(study: optuna.Study, params: dict[str, Any], value: float = 0.0, space: MorphSpace = SPACE) -> Network:
+    """A finished trial with weights that no initialisation gives."""
+    trial, network = start(study, params, space)
+    shift(network, trial.number)
+    publish_weights(trial, network, epochs=2)
+    study.tell(trial, value)
+    return network
+
+
+def shift(network: nn.Module, seed: int) -> None:
+    """Stands for a training."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point():
+            change = torch.rand(tensor.shape, generator=generator)
+            tensor.add_(change if name.endswith("running_var") else change - 0.4)
+
+
+def same_function(a: nn.Module, b: nn.Module, x: torch.Tensor = X) -> bool:
+    with torch.no_grad():
+        return torch.allclose(a.eval()(x), b.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+def attributes(study: optuna.Study, number: int = -1) -> dict[str, Any]:
+    return study.get_trials()[number].user_attrs
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    one, two = a.state_dict(), b.state_dict()
+    return one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+
+
+# Fresh networks.
+
+
+def test_the_first_network_is_fresh_and_in_train_mode() -> None:
+    study = make_study()
+    trial, network = start(study, WIDER)
+    assert network.training
+    assert network.architecture == Widen(2.0).apply(MLP, ("a",)) == suggest_architecture(trial, SPACE)
+    assert network(X).shape == (7, 2)
+    assert all(torch.isfinite(t).all() for t in network.state_dict().values())
+    assert all(p.requires_grad for p in network.parameters())
+    recorded = attributes(study)
+    assert recorded["nasmorph:inherited_epochs"] == 0.0
+    assert "nasmorph:donor" not in recorded and "nasmorph:fallback" not in recorded
+
+
+def test_outside_of_a_study_weights_are_fresh_and_nothing_is_published() -> None:
+    study = make_study()
+    donor(study, WIDER)
+    for trial in (FixedTrial({**WIDER}, number=5), study.best_trial):
+        network = suggest_network(trial, SPACE)
+        assert network.architecture == lineage.architecture_of(study.best_trial)
+        assert not same_function(network, load_network(study, study.best_trial))
+        assert publish_weights(trial, network) is None
+    assert len(study.trials) == 1
+
+
+@pytest.mark.parametrize("budget", [-1, float("nan"), -0.5])
+def test_wrong_budgets(budget: float) -> None:
+    study = make_study()
+    with pytest.raises(ValueError, match="budget must be a non-negative number of epochs"):
+        start(study, SEED, budget=budget)
+    trial, network = start(study, SEED)
+    with pytest.raises(ValueError, match="epochs must be a non-negative number"):
+        publish_weights(trial, network, epochs=budget)
+
+
+def test_a_wrong_space() -> None:
+    with pytest.raises(TypeError, match="space must be a MorphSpace but got Architecture"):
+        suggest_network(make_study().ask(), MLP)  # type: ignore[arg-type]
+
+
+# Inheritance.
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_child_computes_what_its_parent_published(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    parent_steps = random_walk(CNN_SPACE, Descendant((), CNN), int(rng.integers(3)), rng)
+    child_steps = random_walk(CNN_SPACE, parent_steps, 2, rng)
+    study = make_study()
+    parent = donor(study, encoding.encode(CNN_SPACE, parent_steps.steps), space=CNN_SPACE)
+    _, child = start(study, encoding.encode(CNN_SPACE, child_steps.steps), CNN_SPACE)
+    assert child.architecture == child_steps.architecture
+    assert same_function(parent, child, IMAGES)
+    assert attributes(study)["nasmorph:donor"] == attributes(study)["nasmorph:parent"] == 0
+    assert attributes(study)["nasmorph:inherited_epochs"] == 2.0
+
+
+def test_create_study_exactly_as_written_inherits() -> None:
+    study = optuna.create_study(sampler=MorphBOSampler())
+    networks: dict[int, Network] = {}
+
+    def objective(trial: optuna.Trial) -> float:
+        network = suggest_network(trial, SPACE)
+        inherited = attributes(study).get("nasmorph:donor")
+        if inherited is not None:
+            assert same_function(networks[inherited], network)
+        shift(network, trial.number)
+        publish_weights(trial, network, epochs=1)
+        networks[trial.number] = network
+        return float(trial.number)
+
+    study.optimize(objective, n_trials=6)
+    recorded = [t.user_attrs for t in study.trials]
+    assert "nasmorph:donor" not in recorded[0]  # the seed
+    assert recorded[0]["nasmorph:steps"] == []
+    for child in recorded[1:]:
+        parent = child["nasmorph:donor"]
+        assert parent == child["nasmorph:parent"]
+        assert child["nasmorph:inherited_epochs"] == recorded[parent]["nasmorph:effective_epochs"]
+        assert child["nasmorph:effective_epochs"] == child["nasmorph:inherited_epochs"] + 1
+        assert child["nasmorph:steps"][: len(recorded[parent]["nasmorph:steps"])] == recorded[parent]["nasmorph:steps"]
+        assert child["nasmorph:steps"] == recorded[parent]["nasmorph:steps"] + child["nasmorph:morphisms"]
+    assert study.user_attrs["nasmorph:store"]["kind"] == "filesystem"
+
+
+def test_the_nearest_ancestor_with_weights_gives_them() -> None:
+    study = make_study()
+    seed = donor(study, SEED)
+    study.tell(start(study, WIDER)[0], 0.0)  # published nothing: parent, but no donor
+    _, child = start(study, WIDER_DEEPER)
+    assert (attributes(study)["nasmorph:parent"], attributes(study)["nasmorph:donor"]) == (1, 0)
+    assert same_function(seed, child)
+    assert "nasmorph:fallback" not in attributes(study)
+    wider = donor(study, WIDER)
+    _, child = start(study, WIDER_DEEPER)
+    assert attributes(study)["nasmorph:donor"] == 3
+    assert same_function(wider, child)
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+def test_among_equals_the_better_donor(direction: str) -> None:
+    study = make_study(direction=direction)
+    networks = [donor(study, SEED, value) for value in (0.5, 0.1, 0.9)]
+    _, child = start(study, WIDER)
+    best = 1 if direction == "minimize" else 2
+    assert attributes(study)["nasmorph:donor"] == best
+    assert same_function(child, networks[best])
+
+
+def test_running_and_failed_trials_with_weights_are_donors() -> None:
+    study = make_study()
+    trial, network = start(study, SEED)
+    shift(network, 1)
+    publish_weights(trial, network, epochs=1)
+    assert same_function(start(study, WIDER)[1], network)
+    study.tell(trial, state=TrialState.FAIL)
+    assert same_function(start(study, WIDER)[1], network)
+    assert attributes(study)["nasmorph:donor"] == 0
+
+
+def test_a_network_asked_for_twice_is_the_same() -> None:
+    study = make_study()
+    donor(study, SEED)
+    trial, network = start(study, WIDER)
+    assert same_weights(network, suggest_network(trial, SPACE))
+
+
+# Donors that cannot be used.
+
+
+def only_file(store: WeightStore, study: optuna.Study, number: int) -> Path:
+    record = WeightStore.record(study.trials[number])
+    assert record is not None and store.path is not None
+    return store.path / record.artifact_id
+
+
+@contextlib.contextmanager
+def one_warning(match: str) -> Iterator[None]:
+    with pytest.warns(UserWarning, match=match) as caught:
+        yield
+    assert len(caught) == 1
+
+
+DAMAGES = ["missing", "truncated", "flipped", "foreign", "no record", "another version", "other network", "other store"]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("grandparent", [True, False])
+def test_a_donor_that_cannot_be_used(damage: str, grandparent: bool, tmp_path: Path) -> None:
+    store = WeightStore(tmp_path / "weights")
+    study = make_study(pruner=LineagePruner(store=store))
+    if grandparent:
+        seed = donor(study, SEED)
+    trial, network = start(study, WIDER)
+    publish_weights(trial, network, epochs=3)
+    number = trial.number
+    file = only_file(store, study, number)
+    content = file.read_bytes()
+    record = dict(attributes(study)["nasmorph:weights"])
+    if damage == "missing":
+        file.unlink()
+    elif damage == "truncated":
+        file.write_bytes(content[:-1])
+    elif damage == "flipped":
+        file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif damage == "foreign":
+        file.write_bytes(b"not weights at all"[: len(content)])
+    elif damage == "no record":
+        trial.set_user_attr("nasmorph:weights", "nonsense")
+    elif damage == "another version":
+        trial.set_user_attr("nasmorph:weights", {**record, "version": 2})
+    elif damage == "other store":
+        trial.set_user_attr("nasmorph:weights", {**record, "store_token": "0" * 8 + record["store_token"][8:]})
+    else:
+        store.publish(trial, Network(CNN).state_dict())
+    study.tell(trial, 0.0)
+
+    expected = "it starts from trial 0" if grandparent else "it starts from scratch"
+    with one_warning(f"could not inherit the weights of 1 nearer ancestors; {expected}"):
+        trial, child = start(study, WIDER_DEEPER)
+    recorded = attributes(study)
+    assert len(recorded["nasmorph:fallback"]) == 1
+    assert recorded["nasmorph:fallback"][0].startswith(f"trial {number}: ")
+    assert recorded["nasmorph:parent"] == number
+    if grandparent:
+        assert same_function(child, seed)
+        assert (recorded["nasmorph:donor"], recorded["nasmorph:inherited_epochs"]) == (0, 2.0)
+    else:
+        assert "nasmorph:donor" not in recorded
+        assert recorded["nasmorph:inherited_epochs"] == 0.0
+    # The child is as good a donor as any.
+    publish_weights(trial, child, epochs=1)
+    study.tell(trial, 0.0)
+    assert same_function(start(study, WIDER_DEEPER)[1], child)
+
+
+def test_a_retry_does_not_keep_what_its_first_run_recorded(tmp_path: Path) -> None:
+    # As Optuna's RetryHeartbeatStaleTrialCallback does.
+    store = WeightStore(tmp_path)
+    study = make_study(pruner=LineagePruner(store=store))
+    donor(study, SEED)
+    trial, network = start(study, WIDER)
+    publish_weights(trial, network, epochs=1)
+    stale = study.trials[1]
+    study.tell(trial, state=TrialState.FAIL)
+    for number in (0, 1):
+        only_file(store, study, number).unlink()
+    study.enqueue_trial(stale.params, user_attrs=stale.user_attrs)
+    retry = study.ask()
+    with one_warning("it starts from scratch"):
+        suggest_network(retry, SPACE)
+    assert attributes(study).get("nasmorph:donor") is None
+    assert attributes(study)["nasmorph:inherited_epochs"] == 0.0
+    assert len(attributes(study)["nasmorph:fallback"]) == 2
+
+
+def test_a_store_that_is_not_the_studys_is_an_error(tmp_path: Path) -> None:
+    study = make_study(pruner=LineagePruner(store=WeightStore(tmp_path / "one")))
+    donor(study, SEED)
+    again = optuna.load_study(
+        study_name=study.study_name,
+        storage=study._storage,
+        sampler=MorphBOSampler(seed=0),
+        pruner=LineagePruner(store=WeightStore(tmp_path / "two")),
+    )
+    with pytest.raises(StoreError, match="looks at another directory"):
+        start(again, WIDER)
+
+
+# Publishing.
+
+
+def test_what_is_published_comes_back() -> None:
+    study = make_study()
+    trial, network = start(study, WIDER)
+    shift(network, 3)
+    record = publish_weights(trial, network, epochs=4)
+    assert record is not None
+    assert record.trial_number == trial.number
+    assert record.metadata["fingerprint"] == network.architecture.fingerprint
+    study.tell(trial, 1.0)
+    loaded = load_network(study, study.trials[0])
+    assert not loaded.training
+    assert same_weights(loaded, network)
+    assert attributes(study)["nasmorph:effective_epochs"] == 4.0
+
+
+def test_epochs_come_from_the_argument_else_from_reports_else_from_the_budget() -> None:
+    study = make_study()
+    donor(study, SEED)  # 2 epochs
+    expected = {}
+    for given, reports, budget, own in [
+        (5.0, 3, 7, 5.0),
+        (None, 3, 7, 3.0),
+        (None, 0, 7, 7.0),
+        (None, 3, None, 3.0),
+        (None, 0, None, None),
+        (0.0, 3, None, 0.0),
+    ]:
+        trial, network = start(study, WIDER, budget=budget)
+        assert attributes(study)["nasmorph:inherited_epochs"] == 2.0
+        for i in range(reports):
+            trial.report(0.5, i)
+        record = publish_weights(trial, network, epochs=given)
+        study.tell(trial, state=TrialState.FAIL)
+        expected[trial.number] = None if own is None else 2.0 + own
+        assert record is not None
+        assert record.metadata.get("effective_epochs") == expected[trial.number]
+        assert attributes(study).get("nasmorph:effective_epochs") == expected[trial.number]
+        study._storage.set_study_user_attr  # noqa: B018
+        # So that the next one inherits from the seed again.
+        only_weights = study.trials[trial.number]
+        assert WeightStore.record(only_weights) is not None
+        _forget(study, trial.number)
+
+
+def _forget(study: optuna.Study, number: int) -> None:
+    stored = study._storage._get_trial(study.trials[number]._trial_id)  # type: ignore[attr-defined]
+    del stored.user_attrs["nasmorph:weights"]
+
+
+def test_a_second_publication_replaces_the_first(tmp_path: Path) -> None:
+    store = WeightStore(tmp_path)
+    study = make_study(pruner=LineagePruner(store=store))
+    trial, network = start(study, WIDER)
+    publish_weights(trial, network, epochs=1)
+    first = only_file(store, study, 0)
+    shift(network, 1)
+    publish_weights(trial, network, epochs=2)
+    assert not first.exists()
+    assert same_weights(load_network(study, study.trials[0]), network)
+    assert attributes(study)["nasmorph:effective_epochs"] == 2.0
+
+
+def test_publishing_into_a_store_of_ones_own(tmp_path: Path) -> None:
+    store = WeightStore(tmp_path)
+    study = make_study()
+    trial, network = start(study, WIDER)
+    # The study has settled on a default directory by now: another one would split the lineage.
+    with pytest.raises(StoreError):
+        publish_weights(trial, network, epochs=1, store=store)
+
+
+@pytest.mark.parametrize("other", ["narrower", "foreign", "one more", "transposed"])
+def test_the_wrong_network_is_refused(other: str) -> None:
+    study = make_study()
+    trial, network = start(study, WIDER)
+    if other == "narrower":
+        network = Network(MLP)
+    elif other == "foreign":
+        network = nn.Sequential(nn.Linear(5, 2))  # type: ignore[assignment]
+    elif other == "one more":
+        network.register_buffer("extra", torch.zeros(3))
+    else:
+        network.a.weight = nn.Parameter(network.a.weight.detach().T.clone())
+    with pytest.raises(WeightsMismatchError):
+        publish_weights(trial, network, epochs=1)
+    assert "nasmorph:weights" not in attributes(study)
+    assert "nasmorph:effective_epochs" not in attributes(study)
+
+
+def test_publishing_before_an_architecture_is_refused() -> None:
+    trial = make_study().ask()
+    with pytest.raises(WeightsMismatchError, match="trial 0 has no architecture: call suggest_network"):
+        publish_weights(trial, Network(MLP))
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_diverged_training_has_no_heirs(bad: float) -> None:
+    study = make_study()
+    seed = donor(study, SEED)
+    trial, network = start(study, WIDER)
+    with torch.no_grad():
+        network.a.weight[0, 0] = bad
+    with one_warning("Trial 1 does not become a donor: .*a.weight"):
+        assert publish_weights(trial, network, epochs=1) is None
+    assert "a.weight" in attributes(study)["nasmorph:unpublished"]
+    study.tell(trial, 0.0)
+    assert study.trials[1].state == TrialState.COMPLETE
+    assert same_function(start(study, WIDER_DEEPER)[1], seed)
+    with pytest.raises(WeightsMismatchError, match="trial 1 has published no weights"):
+        load_network(study, study.trials[1])
+
+
+class Wrapped(nn.Module):
+    """As DistributedDataParallel and torch.compile hold a network."""
+
+    def __init__(self, network: nn.Module, name: str) -> None:
+        super().__init__()
+        setattr(self, name, network)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        nn.DataParallel,
+        lambda n: Wrapped(n, "module"),
+        lambda n: Wrapped(n, "_orig_mod"),
+        lambda n: Wrapped(Wrapped(n, "module"), "_orig_mod"),
+        lambda n: Wrapped(Wrapped(n, "_orig_mod"), "module"),
+    ],
+)
+def test_wrappers_are_seen_through(wrap: Any) -> None:
+    study = make_study()
+    trial, network = start(study, WIDER)
+    publish_weights(trial, wrap(network), epochs=1)
+    assert same_weights(load_network(study, study.trials[0]), network)
+
+
+def test_a_compiled_network_is_seen_through() -> None:
+    study = make_study()
+    trial, network = start(study, WIDER)
+    publish_weights(trial, torch.compile(network), epochs=1)  # not called, so nothing is compiled
+    assert same_weights(load_network(study, study.trials[0]), network)
+
+
+class FullyShardedDataParallel(nn.Module):
+    """Has the name of PyTorch's."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+class FSDPModule:
+    """Has the name of the class that ``fully_shard`` mixes in."""
+
+
+class ShardedNetwork(FSDPModule, Network):
+    """As made by ``fully_shard``."""
+
+
+def test_sharded_networks_are_refused() -> None:
+    study = make_study()
+    trial, network = start(study, SEED)
+    for sharded in (
+        FullyShardedDataParallel(network),
+        Wrapped(FullyShardedDataParallel(network), "_orig_mod"),
+        ShardedNetwork(MLP),
+    ):
+        with pytest.raises(WeightsMismatchError, match="must be whole on this process but is sharded"):
+            publish_weights(trial, sharded)
+    assert "nasmorph:weights" not in attributes(study)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_precision(dtype: torch.dtype) -> None:
+    study = make_study()
+    trial, network = start(study, SEED)
+    publish_weights(trial, network.to(dtype), epochs=1)
+    study.tell(trial, 0.0)
+    child = start(study, WIDER)[1].to(torch.float64).eval()
+    with torch.no_grad():
+        expected = network.to(torch.float64).eval()(X.double())
+        assert torch.allclose(child(X.double()), expected, atol=0.05)
+
+
+def test_attributes_stay_below_the_limit_of_mysql() -> None:
+    study = make_study()
+    donor(study, SEED)
+    trial, network = start(study, WIDER_DEEPER)
+    publish_weights(trial, network, epochs=1)
+    for key, value in attributes(study).items():
+        assert len(json.dumps(value).encode()) < 65_000, key
+
+
+# Reproducibility.
+
+
+def run(n_trials: int, sampler: optuna.samplers.BaseSampler, space: MorphSpace = CNN_SPACE) -> list[Any]:
+    """What a study proposes and what its networks weigh."""
+    study = optuna.create_study(study_name="same", sampler=sampler)
+    seen: list[Any] = []
+
+    def objective(trial: optuna.Trial) -> float:
+        network = suggest_network(trial, space)
+        lr = trial.suggest_float("lr", 1e-4, 1e-1, log=True)
+        weights = network.state_dict()
+        seen.append((trial.params, network.architecture, {k: v.numpy().tobytes() for k, v in weights.items()}))
+        publish_weights(trial, network, epochs=1)
+        return float(network.architecture.n_parameters * lr)
+
+    study.optimize(objective, n_trials=n_trials)
+    return seen
+
+
+def test_the_same_seed_gives_the_same_networks_bit_for_bit() -> None:
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    first = run(7, quick_sampler(3, seed=5))
+    torch.manual_seed(2)
+    np.random.seed(2)  # noqa: NPY002
+    assert run(7, quick_sampler(3, seed=5)) == first
+    assert run(4, quick_sampler(3, seed=6)) != first[:4]
+
+
+def test_without_a_seed_of_ours_the_name_of_the_study_is_the_seed() -> None:
+    def weights(name: str) -> torch.Tensor:
+        study = optuna.create_study(study_name=name, sampler=optuna.samplers.RandomSampler(seed=0))
+        return start(study, SEED)[1].a.weight
+
+    assert torch.equal(weights("a"), weights("a"))
+    assert not torch.equal(weights("a"), weights("b"))
+
+
+def test_other_trials_draw_other_weights() -> None:
+    study = make_study()
+    networks = [start(study, SEED)[1] for _ in range(3)]
+    assert not same_function(networks[0], networks[1])
+    assert not same_function(networks[1], networks[2])
+
+
+def test_the_global_generators_are_left_alone() -> None:
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    run(5, quick_sampler(2))
+    after = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    assert torch.equal(before[0], after[0])
+    assert np.array_equal(before[1][1], after[1][1]) and before[1][2] == after[1][2]
+
+
+def test_a_different_layout_is_no_donor() -> None:
+    # A seed of the same size under another name is another space.
+    study = make_study()
+    donor(study, SEED)
+    other = MorphSpace(CNN.replace({"conv_1": Conv.same(2, 5, 3, bias=False)}), max_morphisms=3)
+    with pytest.raises(ValueError, match="another space"):
+        start(study, SEED, other)
+
+
+def test_pruned_trials_are_donors() -> None:
+    study = optuna.create_study(
+        sampler=quick_sampler(2), pruner=optuna.pruners.ThresholdPruner(upper=-1.0), direction="minimize"
+    )
+    study.optimize(make_objective(sign=-1.0), n_trials=5)
+    pruned = [t for t in study.trials if t.state == TrialState.PRUNED]
+    assert pruned
+    assert all(WeightStore.record(t) is not None for t in pruned)
+    assert {t.user_attrs.get("nasmorph:donor") for t in study.trials} & {t.number for t in pruned}
