@@ -9,8 +9,8 @@ def scalarise(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """One standardised target per observation, larger is better.
 
     Infinities become the largest or the smallest finite value, and values far below the bulk (a diverged training) are
-    moved to its lower fence. Several objectives are scalarised by an augmented Chebyshev function with random weights (ParEGO,
-    Knowles, 2006, eq. 2), drawn anew for every proposal.
+    moved to its lower fence. Several objectives are scalarised by an augmented Chebyshev function with random weights
+    (ParEGO, Knowles, 2006, eq. 2), drawn anew for every proposal.
 
     Args:
         values:

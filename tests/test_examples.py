@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -42,12 +42,12 @@ def assert_is_report(output: str, n_trials: int) -> None:
 def test_quickstart_and_its_family_tree(tmp_path: Path) -> None:
     output = run(tmp_path, "quickstart", "--trials", "4", "--epochs", "1")
     assert_is_report(output, 4)
-    assert ElementTree.parse(tmp_path / "quickstart.svg").getroot().tag.endswith("svg")
+    assert ET.parse(tmp_path / "quickstart.svg").getroot().tag.endswith("svg")
     # Started again, the search goes on.
     assert_is_report(run(tmp_path, "quickstart", "--trials", "2", "--epochs", "1"), 6)
 
     run(tmp_path, "family_tree", "sqlite:///quickstart.db", "digits", "tree.svg")
-    tree = ElementTree.parse(tmp_path / "tree.svg")
+    tree = ET.parse(tmp_path / "tree.svg")
     titles = [e.text for e in tree.iter() if e.tag.endswith("title")]
     assert len(titles) == 6
 

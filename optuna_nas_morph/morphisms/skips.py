@@ -73,18 +73,10 @@ def branch_ops(architecture: Architecture, start: str, end: str) -> list[Op] | s
             return f"{name!r} changes the size between them in a way that no pooling repeats"
     try:
         for op in ops:
-            if isinstance(op, Pool) and _too_large(op, spec):
-                return "PyTorch averages over three axes only where the window is no larger than its input"
             spec = op.infer([spec])
     except ArchitectureError as e:
         return str(e)
     return ops if spec.spatial == target.spatial else "no branch leads to the sizes of the end"
-
-
-def _too_large(pool: Pool, spec: TensorSpec) -> bool:
-    """Whether ``torch.nn.AvgPool3d`` refuses an input that all other poolings would pad."""
-    window = zip(pool.kernel_size, spec.spatial, strict=True)
-    return pool.kind == "avg" and len(pool.kernel_size) == 3 and any(k > n for k, n in window)
 
 
 def projection(spec: TensorSpec, width: int) -> Conv | Linear:

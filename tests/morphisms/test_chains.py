@@ -21,7 +21,7 @@ def test_every_kind_of_morphism_is_in_the_chains() -> None:
 @pytest.mark.parametrize("n_chains", [40, pytest.param(1000, marks=pytest.mark.slow)])
 def test_chains_keep_the_function(n_chains: int) -> None:
     report = run_chains(seeds(), n_chains, seed=0)
-    assert report.violations() == [], f"\n{report}"
+    assert report.violations == [], f"\n{report}"
     assert sum(n for row, n in report.n.items() if row.startswith("whole chain")) == n_chains
     assert {str(m) for m in MORPHISMS} <= set(report.n)
 
@@ -32,10 +32,15 @@ def test_a_report_remembers_the_worst_and_takes_nan_for_a_violation() -> None:
         report.add("widen:2", "float64", False, value, f"chain {value:g}")
     report.add("deepen:relu", "float64", False, 1e-14, "elsewhere")
     report.add("grow_kernel:2", "float32", True, float("nan"), "chain 7")
-    assert report.violations() == [
+    report.add("widen:2", "float32", True, 1.3e-5, "chain 8", rounding=lambda: 1.4e-5)
+    report.add("widen:2", "float32", True, 1.5e-5, "chain 9", rounding=lambda: 1.4e-5)
+    assert report.violations == [
         "widen:2, float64, eval: 1e-09 in chain 1e-09",
         "grow_kernel:2, float32, train: nan in chain 7",
+        "widen:2, float32, train: 1.5e-05 in chain 9",
     ]
+    assert len(report.rounded) == 1
+    assert report.worst["widen:2", "float32", True] == 1.5e-5
 
 
 LIMITS: dict[str, dict[str, float]] = {

@@ -50,7 +50,14 @@ class Pool(Op):
         return Window(self.kernel_size, self.stride or self.kernel_size, self.padding or (0,) * rank, (1,) * rank)
 
     def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
-        return TensorSpec((inputs[0].n_channels, *infer_window(self, self.window, inputs)))
+        sizes = infer_window(self, self.window, inputs)
+        # torch.nn.AvgPool3d alone refuses a window that is larger than its input, whatever the padding.
+        fits = all(k <= n for k, n in zip(self.kernel_size, inputs[0].spatial, strict=True))
+        self._check(
+            fits or self.kind == "max" or len(self.kernel_size) < 3,
+            f"an average over three axes needs a window no larger than its input {inputs[0]}, not {self.kernel_size}.",
+        )
+        return TensorSpec((inputs[0].n_channels, *sizes))
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         w = self.window
