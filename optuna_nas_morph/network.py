@@ -200,11 +200,11 @@ def _inherited_weights(
     store = resolve(trial.study)
     fallback: list[str] = []
     for ancestor in ancestors:
-        record = WeightStore.record(ancestor)
-        if record is None:
-            continue
         n_done = len(lineage.steps_of(ancestor) or ())
         try:
+            record = WeightStore.record(ancestor)
+            if record is None:
+                continue
             weights = inherit(space, descendant.steps, n_done, store.load(record), rng)
         except WeightsError as e:
             fallback.append(f"trial {ancestor.number}: {e}")
@@ -247,7 +247,7 @@ def _skip_init(architecture: Architecture) -> Network:
     return network.to_empty(device="cpu")
 
 
-_WRAPPER = re.compile(r"(^|\.)(module|_orig_mod)\.")
+_WRAPPERS = re.compile(r"(^|\.)((module|_orig_mod)\.)+")
 
 
 def _state_dict(network: nn.Module) -> dict[str, Tensor]:
@@ -266,7 +266,7 @@ def _state_dict(network: nn.Module) -> dict[str, Tensor]:
             f"network must be whole on this process but is sharded ({sharded[0]}): gather a full state dict into a "
             "network from suggest_network, and publish that."
         )
-    return {_WRAPPER.sub(r"\1", name): tensor.detach() for name, tensor in network.state_dict().items()}
+    return {_WRAPPERS.sub(r"\1", name): tensor.detach() for name, tensor in network.state_dict().items()}
 
 
 def _bases(module: nn.Module) -> set[str]:

@@ -78,20 +78,19 @@ class Proposal:
 
 
 def propose_startup(task: Task, history: Sequence[Observation], rng: np.random.Generator) -> Proposal:
-    """The seed first, then one or two random morphisms away from it or from a trial that ran; no hyperparameters."""
+    """The seed first, then random walks of any length from it, as far as the space goes; no hyperparameters."""
     space = task.space
     if space is None:
         return Proposal({})
     if not any(o.descendant is not None for o in history):
         params, _ = _fit_to_fixed(task, space, Descendant((), space.seed), rng)
         return Proposal({name: value for name, value in params.items() if name not in task.fixed})
-    starts = [o.descendant for o in history if o.descendant is not None and o.values is not None]
-    starts.append(Descendant((), space.seed))
+    seed = Descendant((), space.seed)
     seen = {o.descendant.architecture.fingerprint for o in history if o.descendant is not None}
     params = {}
     for _ in range(N_STARTUP_DRAWS):
-        start = starts[int(rng.integers(len(starts)))]
-        params, descendant = _fit_to_fixed(task, space, random_walk(space, start, int(rng.integers(1, 3)), rng), rng)
+        n_steps = int(rng.integers(1, space.max_morphisms + 1))
+        params, descendant = _fit_to_fixed(task, space, random_walk(space, seed, n_steps, rng), rng)
         if descendant.architecture.fingerprint not in seen:
             break
     return Proposal({name: value for name, value in params.items() if name not in task.fixed})

@@ -52,8 +52,8 @@ class MorphBOSampler(BaseSampler):
         search:
             How architectures are searched; by default `optuna_nas_morph.search.TreeSearch`.
         n_startup_trials:
-            Trials before the surrogate is used. The first is the seed architecture, the others are one or two random
-            morphisms away from it or from a finished trial; hyperparameters are drawn by ``independent_sampler``.
+            Trials before the surrogate is used. The first is the seed architecture, the others are random chains of
+            morphisms of any length; hyperparameters are drawn by ``independent_sampler``.
         seed:
             Seed of everything that is drawn. A proposal depends on it, on the number of the trial, and on the history.
         independent_sampler:

@@ -456,6 +456,7 @@ def test_wrappers_are_seen_through(wrap: Any) -> None:
     assert same_weights(load_network(study, study.trials[0]), network)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # torch.compile warns of its own parts
 def test_a_compiled_network_is_seen_through() -> None:
     study = make_study()
     trial, network = start(study, WIDER)
