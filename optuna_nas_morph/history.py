@@ -108,6 +108,10 @@ class HistoryReader:
             )
         return result
 
+    def key(self, space: MorphSpace | None, params: Mapping[str, Any]) -> Key:
+        """What a set of parameters is not proposed twice as."""
+        return key_of(None if space is None else self._decode(space, params), _hyperparameters(params))
+
     def _decode(self, space: MorphSpace, params: Mapping[str, Any]) -> Descendant | None:
         """The architecture of a trial; :obj:`None` for a trial that failed before it had a valid one."""
         parts = frozenset((k, v) for k, v in params.items() if k.startswith(encoding.PREFIX))
@@ -118,6 +122,10 @@ class HistoryReader:
             except EncodingError:
                 self._decoded[key] = None
         return self._decoded[key]
+
+
+def _hyperparameters(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in params.items() if not k.startswith(encoding.PREFIX)}
 
 
 def _values(trial: FrozenTrial, n_objectives: int) -> tuple[float, ...] | None:

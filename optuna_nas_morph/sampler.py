@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna_nas_morph import encoding, kernels, lineage
 from optuna_nas_morph.acquisition import Acquisition, LogExpectedImprovement
 from optuna_nas_morph.errors import EncodingError
-from optuna_nas_morph.history import HistoryReader, write_claim
+from optuna_nas_morph.history import HistoryReader, Observation, write_claim
 from optuna_nas_morph.hyperparameters import Cube
 from optuna_nas_morph.search import TreeSearch
 from optuna_nas_morph.space import MorphSpace
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
     from optuna_nas_morph.gp import Hyperparameters
     from optuna_nas_morph.proposal import Proposal, Task
+
+
+N_CLAIMS = 3
+"""Proposals at most for one trial, where other workers claim the same at the same moment."""
 
 
 class MorphBOSampler(BaseSampler):
@@ -181,23 +185,35 @@ class MorphBOSampler(BaseSampler):
         from optuna_nas_morph.proposal import Task
 
         task = Task(space, Cube(modelled), fixed, signs)
+        surface = (study._study_id, space is None, *modelled)
         with self._lock:
-            surface = (study._study_id, space is None, *modelled)
-            try:
-                proposal = self._propose_once(study, trial, task, self._fits.get(surface))
-            except EncodingError as e:
-                raise EncodingError(f"trial {trial.number} cannot be proposed: {e}") from e
-            if proposal.hyperparameters is not None:
-                self._fits[surface] = proposal.hyperparameters
-            if proposal.params:
-                write_claim(study._storage, trial._trial_id, {**proposal.params, **fixed})
+            for _ in range(N_CLAIMS):
+                history = self._reader.read(study, space, trial.number)
+                try:
+                    proposal = self._propose_once(trial, task, history, self._fits.get(surface))
+                except EncodingError as e:
+                    raise EncodingError(f"trial {trial.number} cannot be proposed: {e}") from e
+                if proposal.hyperparameters is not None:
+                    self._fits[surface] = proposal.hyperparameters
+                if not proposal.params:
+                    break
+                params = {**proposal.params, **fixed}
+                write_claim(study._storage, trial._trial_id, params)
+                # Of two workers that claim the same at once, each writes before it reads, so one sees the other's
+                # claim at least, and proposes anew.
+                known = {o.key for o in history}
+                own = self._reader.key(space, params)
+                rivals = {o.key for o in self._reader.read(study, space, trial.number)} - known
+                if space is None or own not in rivals:
+                    break
         return proposal.params
 
-    def _propose_once(self, study: Study, trial: FrozenTrial, task: Task, start: Hyperparameters | None) -> Proposal:
+    def _propose_once(
+        self, trial: FrozenTrial, task: Task, history: list[Observation], start: Hyperparameters | None
+    ) -> Proposal:
         from optuna_nas_morph.proposal import propose, propose_startup
 
         rng = np.random.default_rng([self.seed, trial.number])
-        history = self._reader.read(study, task.space, trial.number)
         n_observed = sum(o.values is not None and task.cube.contains(o.hyperparameters) for o in history)
         if n_observed < max(1, self._n_startup_trials):
             return propose_startup(task, history, rng)
