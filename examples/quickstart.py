@@ -118,11 +118,13 @@ def print_table(study: optuna.Study) -> None:
         a = trial.user_attrs
         if "nasmorph:parameters" not in a or trial.value is None:
             continue
+        morphisms = a["nasmorph:morphisms"] or ["seed"]
+        more = f" and {len(morphisms) - 3} more" if len(morphisms) > 3 else ""
         marker = "*" if trial.number == study.best_trial.number else " "
         print(
             f"{trial.number:>4}{marker} {a.get('nasmorph:parent', '-'):>6} {a['nasmorph:parameters']:>10,} "
             f"{a['nasmorph:inherited_epochs']:>9g} {trial.params['lr']:>6.3f} {trial.value:>8.1%}  "
-            f"{', '.join(a['nasmorph:morphisms']) or 'seed'}"
+            f"{', '.join(morphisms[:3])}{more}"
         )
 
 

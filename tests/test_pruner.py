@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
-from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner, ThresholdPruner
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    SuccessiveHalvingPruner,
+    ThresholdPruner,
+)
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState
 
@@ -15,7 +23,7 @@ from optuna_nas_morph.weights import resolve
 from tests.studies import SPACE, make_objective, quick_sampler
 
 
-class Recording(optuna.pruners.BasePruner):
+class Recording(BasePruner):
     """Remembers what it was asked, and prunes at a step."""
 
     def __init__(self, at: int) -> None:
@@ -81,6 +89,7 @@ def test_a_trial_without_an_architecture_is_left_alone() -> None:
     assert study.trials[0].user_attrs == {}
 
 
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize(
     "make_wrapped",
     [
@@ -92,10 +101,10 @@ def test_a_trial_without_an_architecture_is_left_alone() -> None:
     ],
 )
 @pytest.mark.parametrize("inside_out", [False, True])
-def test_it_works_with_any_pruner(make_wrapped, inside_out: bool) -> None:  # type: ignore[no-untyped-def]
-    pruner = LineagePruner(make_wrapped())
+def test_it_works_with_any_pruner(make_wrapped: Callable[[], BasePruner | None], inside_out: bool) -> None:
+    pruner: BasePruner = LineagePruner(make_wrapped())
     if inside_out:
-        pruner = optuna.pruners.PatientPruner(pruner, patience=1)  # type: ignore[assignment]
+        pruner = optuna.pruners.PatientPruner(pruner, patience=1)
     study = optuna.create_study(pruner=pruner, sampler=quick_sampler(2), direction="maximize")
     study.optimize(make_objective(), n_trials=6)
     assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
@@ -105,7 +114,7 @@ def test_it_works_with_any_pruner(make_wrapped, inside_out: bool) -> None:  # ty
 
 
 def test_its_decision_is_that_of_the_pruner_it_wraps() -> None:
-    def states(pruner: optuna.pruners.BasePruner) -> list[TrialState]:
+    def states(pruner: BasePruner) -> list[TrialState]:
         study = optuna.create_study(pruner=pruner, sampler=RandomSampler(seed=0), direction="maximize")
         study.optimize(make_objective(publish=False), n_trials=12)
         return [t.state for t in study.trials]
