@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+import zlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ class MorphBOSampler(BaseSampler):
             Seed of everything that is drawn. A proposal depends on it, on the number of the trial, and on the history.
         independent_sampler:
             Draws the hyperparameters of startup trials, and those that not every trial has had (conditional ones). By
-            default a random sampler with the same seed.
+            default uniformly, by the seed, the number of the trial and the name of the parameter.
         deterministic_objective:
             Whether the objective has no noise.
         warn_independent_sampling:
@@ -87,12 +88,18 @@ class MorphBOSampler(BaseSampler):
             raise ValueError(f"seed must be a non-negative integer or None but got {seed!r}.")
         if kernel is not None:
             kernels.check_kernel(kernel)
+        if acquisition is not None and (not callable(acquisition) or isinstance(acquisition, type)):
+            raise TypeError(f"acquisition must be an acquisition function or None but got {acquisition!r}.")
+        if search is not None and not isinstance(search, TreeSearch):
+            raise TypeError(f"search must be a TreeSearch or None but got {search!r}.")
+        if independent_sampler is not None and not isinstance(independent_sampler, BaseSampler):
+            raise TypeError(f"independent_sampler must be an Optuna sampler or None but got {independent_sampler!r}.")
         self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         self._kernel = kernel
         self._acquisition = acquisition or LogExpectedImprovement()
         self._search = search or TreeSearch()
         self._n_startup_trials = n_startup_trials
-        self._independent_sampler = independent_sampler or RandomSampler(seed=self.seed)
+        self._independent_sampler = independent_sampler
         self._deterministic = deterministic_objective
         self._warn_independent_sampling = warn_independent_sampling
         self._reset_caches()
@@ -114,16 +121,19 @@ class MorphBOSampler(BaseSampler):
 
     def reseed_rng(self) -> None:
         """Reseed the independent sampler. Proposals depend on the trial's number and need no reseeding."""
-        self._independent_sampler.reseed_rng()
+        if self._independent_sampler is not None:
+            self._independent_sampler.reseed_rng()
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Pass on to the independent sampler."""
-        self._independent_sampler.before_trial(study, trial)
+        if self._independent_sampler is not None:
+            self._independent_sampler.before_trial(study, trial)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
         """Pass on to the independent sampler."""
         self._conditioned.pop((study._study_id, trial._trial_id), None)
-        self._independent_sampler.after_trial(study, trial, state, values)
+        if self._independent_sampler is not None:
+            self._independent_sampler.after_trial(study, trial, state, values)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Everything that an architecture can need, and the hyperparameters that all finished trials have had."""
@@ -151,18 +161,31 @@ class MorphBOSampler(BaseSampler):
         A parameter of the architecture gets here when the space became known only after the first parameter of the
         trial was asked for, or when others were fixed: then the whole proposal is made again, given what is decided.
         """
-        if param_name.startswith(encoding.PREFIX):
+        is_architecture = param_name.startswith(encoding.PREFIX)
+        if is_architecture:
             value = self._sample_architecture(study, trial, param_name)
             if value is not None:
                 return value
-        elif self._warn_independent_sampling and self._past_startup(study):
+        sampler = self._independent_sampler or self._own_draws(trial, param_name)
+        if (
+            not is_architecture
+            and self._warn_independent_sampling
+            and self._past_startup(study)
+            # Not if it has become known since this trial began: the next trial will have it proposed.
+            and _hyperparameters(study).get(param_name) != param_distribution
+        ):
             warnings.warn(
-                f"The parameter {param_name!r} of trial {trial.number} is drawn by "
-                f"{type(self._independent_sampler).__name__}, not by MorphBOSampler, because not all finished trials "
-                "have had it. Disable this warning with warn_independent_sampling=False.",
+                f"The parameter {param_name!r} of trial {trial.number} is drawn by {type(sampler).__name__}, not by "
+                "MorphBOSampler, because not all finished trials have had it. Disable this warning with "
+                "warn_independent_sampling=False.",
                 stacklevel=2,
             )
-        return self._independent_sampler.sample_independent(study, trial, param_name, param_distribution)
+        return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def _own_draws(self, trial: FrozenTrial, name: str) -> RandomSampler:
+        """Draws of each parameter of each trial by themselves: workers with one seed do not draw the same."""
+        seed = np.random.SeedSequence([self.seed, trial.number, zlib.crc32(name.encode())])
+        return RandomSampler(seed=int(seed.generate_state(1)[0]))
 
     def _sample_architecture(self, study: Study, trial: FrozenTrial, name: str) -> Any:
         """A parameter of the architecture, given all that is decided; :obj:`None` outside of a known space."""

@@ -87,7 +87,10 @@ class TreeSearch:
         queue: list[tuple[float, int, int, Descendant]] = []
         best = max((-s for s, *_ in tree), default=-math.inf)
         n_scored, n_draws, temperature = 0, 0, self.temperature
-        while tree and n_scored < self.n_candidates and n_draws < 4 * self.n_candidates:
+        # Draws are limited where they only find what is known; but "nothing is left" takes a look at every node.
+        while tree and n_scored < self.n_candidates:
+            if n_draws >= 4 * self.n_candidates and (found or not queue):
+                break
             if not queue:  # At the start; and where all have been expanded, which is not to have drawn every child.
                 queue = sorted(tree)
             _, _, n_steps, node = heapq.heappop(queue)
