@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--storage", default="sqlite:///quickstart.db")
     args = parser.parse_args()
 
+    torch.set_num_threads(1)  # networks as small as these gain nothing from more
     space, data = small_space(), digits()
     search(args.storage, "digits", space, data, args.trials, args.seed, args.epochs)
     report(args.storage, "digits", space, data, Path("quickstart.svg"))
