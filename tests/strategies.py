@@ -470,14 +470,18 @@ def random_wiring(rng: np.random.Generator, n_nodes: int) -> Architecture:
 
 
 def relabelled(architecture: Architecture, rng: np.random.Generator) -> Architecture:
-    """The same graph with random names, in a random topological order, summands and factors shuffled."""
+    """The same graph with random names, in a random topological order, summands and factors shuffled.
+
+    The network's inputs keep their order, in which it takes them.
+    """
     numbers = rng.permutation(len(architecture.nodes))
     names = {node.name: f"v{number}" for node, number in zip(architecture.nodes, numbers, strict=True)}
     waiting = list(architecture.nodes)
     done: set[str] = set()
     result: list[Node] = []
     while waiting:
-        ready = [node for node in waiting if all(name in done for name in node.inputs)]
+        ready = [node for node in waiting if node.inputs and all(name in done for name in node.inputs)]
+        ready += [node for node in waiting if not node.inputs][:1]
         node = ready[int(rng.integers(0, len(ready)))]
         waiting.remove(node)
         done.add(node.name)

@@ -69,6 +69,14 @@ def test_the_first_trial_is_the_seed_and_hyperparameters_are_drawn() -> None:
     assert len({t.params["lr"] for t in study.trials}) == 5
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_startup_repeats_no_architecture_while_there_are_others(seed: int) -> None:
+    everything = finite(TINY["two steps"])
+    study = optuna.create_study(sampler=quick_sampler(99, seed))
+    study.optimize(make_objective(TINY["two steps"], publish=False), n_trials=len(everything))
+    assert {t.user_attrs["nasmorph:fingerprint"] for t in study.trials} == everything
+
+
 @pytest.mark.parametrize("n_startup_trials", [0, 1, 4])
 def test_the_surrogate_takes_over_after_the_startup(n_startup_trials: int, monkeypatch: pytest.MonkeyPatch) -> None:
     import optuna_nas_morph.proposal as module
@@ -433,6 +441,26 @@ def test_the_warning_can_be_switched_off_and_the_sampler_chosen() -> None:
     assert study.trials[-1].params["momentum"] == 0.125
 
 
+def test_the_independent_sampler_sees_every_trial_begin_and_end() -> None:
+    class Counting(RandomSampler):
+        began, ended, reseeded = 0, 0, 0
+
+        def before_trial(self, *_: Any) -> None:
+            self.began += 1
+
+        def after_trial(self, *_: Any) -> None:
+            self.ended += 1
+
+        def reseed_rng(self) -> None:
+            self.reseeded += 1
+
+    counting = Counting()
+    study = optuna.create_study(sampler=quick_sampler(2, independent_sampler=counting))
+    study.optimize(make_objective(publish=False), n_trials=4)
+    study.sampler.reseed_rng()
+    assert (counting.began, counting.ended, counting.reseeded) == (4, 4, 1)
+
+
 # Kernels, acquisitions, arguments.
 
 
@@ -517,6 +545,43 @@ def test_what_is_enqueued_is_honoured_and_the_rest_proposed(name: str, lr_first:
         if key != "gone" and (step is None or int(step[1]) < trial.params["arch/n"]):
             assert trial.params[key] == value
     assert encoding.decode(SPACE, trial.params).architecture == lineage.architecture_of(trial)
+    if name != "lr out of range":  # Optuna warns and takes it; the model cannot hold it.
+        assert claim_is_kept(study, n_before)
+
+
+def claim_is_kept(study: optuna.Study, number: int) -> bool:
+    """Whether a trial became what other workers were told, so that what was fixed was known when it was proposed."""
+    trial = study.get_trials(deepcopy=False)[number]
+    claim = read_claim(trial)
+    return all(claim[name] == value for name, value in trial.params.items() if name in claim)
+
+
+@EXPERIMENTAL
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize("lr_first", [False, True])
+def test_candidates_are_compared_at_the_fixed_hyperparameters(
+    partial: bool, lr_first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from optuna_nas_morph.surrogate import Points, Surrogate
+
+    objective = make_objective(lr_first=lr_first, publish=False)
+    study = optuna.create_study(sampler=quick_sampler(1), direction="maximize")
+    study.optimize(objective, n_trials=4)
+    if partial:
+        study.sampler = PartialFixedSampler({"lr": 0.01}, quick_sampler(1))
+    else:
+        study.enqueue_trial({"lr": 0.01})
+    learning_rates: list[float] = []
+
+    def spy(self: Surrogate, points: Points) -> Any:
+        learning_rates.extend(points.z[:, 0])
+        return original(self, points)
+
+    original = Surrogate.predict
+    monkeypatch.setattr(Surrogate, "predict", spy)
+    study.optimize(objective, n_trials=1)
+    assert learning_rates
+    np.testing.assert_allclose(learning_rates, 2 / 3)  # 0.01 between 1e-4 and 1e-1, in logarithms
 
 
 @EXPERIMENTAL
@@ -544,6 +609,7 @@ def test_partial_fixed_sampler(fixed: dict[str, Any], lr_first: bool) -> None:
         for key, value in fixed.items():
             if key != "arch/00/op" or trial.params["arch/n"] > 0:
                 assert trial.params[key] == value
+        assert claim_is_kept(study, trial.number)
     if len(fixed) < 4:
         assert len(set(keys(study))) == 7
 

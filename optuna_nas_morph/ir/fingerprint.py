@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def fingerprint(architecture: Architecture) -> str:
     """Hash of the multiset of refined colours: 32 hexadecimal digits."""
-    colours = _sweep_down(architecture, {node.name: "" for node in architecture.nodes})
+    colours = {node.name: "" for node in architecture.nodes}
+    if len(architecture.inputs) > 1:  # which of them is passed first, second, ... is part of the function
+        colours.update({name: str(i) for i, name in enumerate(architecture.inputs)})
+    colours = _sweep_down(architecture, colours)
     colours = _sweep_up(architecture, colours)
     colours = _sweep_down(architecture, colours)
     return _hash("|".join(sorted(colours.values())))

@@ -27,7 +27,8 @@ def to_networkx(architecture: Architecture) -> nx.MultiDiGraph:
     """Operations as node attributes; the place of an input on its edge, where it has a meaning."""
     graph = nx.MultiDiGraph()
     for node in architecture.nodes:
-        graph.add_node(node.name, key=node.op.key)
+        argument = "" if node.inputs else f" {architecture.inputs.index(node.name)}"
+        graph.add_node(node.name, key=node.op.key + argument)
         for place, name in enumerate(node.inputs):
             graph.add_edge(name, node.name, place=-1 if node.op.commutative else place)
     return graph
@@ -164,6 +165,14 @@ def test_order_of_inputs_counts_for_concat_only() -> None:
     assert two_branches(Concat(), "a", "b").fingerprint != two_branches(Concat(), "b", "a").fingerprint
     assert two_branches(Add(), "a", "b").fingerprint == two_branches(Add(), "b", "a").fingerprint
     assert two_branches(Add(), "a", "b").fingerprint != two_branches(Concat(), "a", "b").fingerprint
+
+
+def test_order_of_the_networks_inputs_counts() -> None:
+    def swapped(first: str, second: str) -> Architecture:
+        inputs = tuple(Node(name, Input((4,))) for name in (first, second))
+        return Architecture((*inputs, Node("relu", Activation("relu"), ("x",)), Node("add", Add(), ("relu", "y"))))
+
+    assert swapped("x", "y").fingerprint != swapped("y", "x").fingerprint
 
 
 @pytest.mark.parametrize("join", [Add(), Concat()])

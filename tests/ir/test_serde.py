@@ -39,7 +39,7 @@ from optuna_nas_morph.ir.ops import (
 from tests.strategies import architectures, random_architecture
 
 GOLDEN = Path(__file__).with_name("golden_v1.json")
-GOLDEN_FINGERPRINT = "d8c96d03e920bd8a316a2b67a821c049"
+GOLDEN_FINGERPRINT = "3d15b745d9d3cfbc0b243a323d97b9e4"
 
 
 def golden_architecture() -> Architecture:
