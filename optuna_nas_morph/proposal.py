@@ -13,7 +13,6 @@ from optuna.trial import TrialState
 
 from optuna_nas_morph import encoding
 from optuna_nas_morph.acquisition import Acquisition
-from optuna_nas_morph.gp import Hyperparameters
 from optuna_nas_morph.history import Key, Observation, key_of
 from optuna_nas_morph.hyperparameters import Cube
 from optuna_nas_morph.search import TreeSearch, random_walk
@@ -62,29 +61,14 @@ class Task:
         return {k: v for k, v in self.fixed.items() if k in self.cube.distributions}
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """What is proposed.
-
-    Attributes:
-        params:
-            Parameters by name, as plain Python scalars.
-        hyperparameters:
-            Those of the surrogate, to start the next fit from; :obj:`None` where none was fitted.
-    """
-
-    params: dict[str, Any]
-    hyperparameters: Hyperparameters | None = None
-
-
-def propose_startup(task: Task, history: Sequence[Observation], rng: np.random.Generator) -> Proposal:
+def propose_startup(task: Task, history: Sequence[Observation], rng: np.random.Generator) -> dict[str, Any]:
     """The seed first, then random walks of any length from it, as far as the space goes; no hyperparameters."""
     space = task.space
     if space is None:
-        return Proposal({})
+        return {}
     if not any(o.descendant is not None for o in history):
         params, _ = _fit_to_fixed(task, space, Descendant((), space.seed), rng)
-        return Proposal({name: value for name, value in params.items() if name not in task.fixed})
+        return {name: value for name, value in params.items() if name not in task.fixed}
     seed = Descendant((), space.seed)
     seen = {o.descendant.architecture.fingerprint for o in history if o.descendant is not None}
     params = {}
@@ -93,7 +77,7 @@ def propose_startup(task: Task, history: Sequence[Observation], rng: np.random.G
         params, descendant = _fit_to_fixed(task, space, random_walk(space, seed, n_steps, rng), rng)
         if descendant.architecture.fingerprint not in seen:
             break
-    return Proposal({name: value for name, value in params.items() if name not in task.fixed})
+    return {name: value for name, value in params.items() if name not in task.fixed}
 
 
 def propose(
@@ -103,10 +87,9 @@ def propose(
     kernel: Any,
     acquisition: Acquisition,
     search: TreeSearch,
-    start: Hyperparameters | None,
     deterministic: bool,
     rng: np.random.Generator,
-) -> Proposal:
+) -> dict[str, Any]:
     """The point with the largest acquisition that has not been tried.
 
     Args:
@@ -120,12 +103,13 @@ def propose(
             The acquisition function.
         search:
             How architectures are searched.
-        start:
-            Surrogate hyperparameters to start the fit from.
         deterministic:
             Whether values have no noise.
         rng:
             Source of randomness.
+
+    Returns:
+        Parameters by name that are not decided yet, as plain Python scalars.
     """
     usable = [o for o in history if task.cube.contains(o.hyperparameters)]
     observed = [o for o in usable if o.values is not None]
@@ -143,7 +127,6 @@ def propose(
         encoder.at_reference(observed),
         encoder.is_categorical,
         kernel=kernel,
-        start=start,
         deterministic=deterministic,
         rng=rng,
     )
@@ -154,8 +137,7 @@ def propose(
     else:
         roots = _distinct([Descendant((), task.space.seed), *(o.descendant for o in observed if o.descendant)])
         params = _best_architecture(task, task.space, roots, model, search, rng)
-    params = {name: value for name, value in params.items() if name not in task.fixed}
-    return Proposal(params, surrogate.posterior.hyperparameters)
+    return {name: value for name, value in params.items() if name not in task.fixed}
 
 
 def _best_architecture(

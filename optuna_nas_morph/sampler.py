@@ -26,8 +26,7 @@ from optuna_nas_morph.space import MorphSpace
 if TYPE_CHECKING:
     import grakel
 
-    from optuna_nas_morph.gp import Hyperparameters
-    from optuna_nas_morph.proposal import Proposal, Task
+    from optuna_nas_morph.proposal import Task
 
 
 N_CLAIMS = 3
@@ -105,14 +104,13 @@ class MorphBOSampler(BaseSampler):
         self._reset_caches()
 
     def _reset_caches(self) -> None:
-        """What can be lost at any time: decoded trials, the last fit as a start for the next, rest of proposals."""
+        """What can be lost at any time: decoded trials, the rest of proposals."""
         self._lock = threading.RLock()
         self._reader = HistoryReader()
-        self._fits: dict[tuple[Any, ...], Hyperparameters] = {}
         self._conditioned: dict[tuple[int, int], dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        caches = ("_lock", "_reader", "_fits", "_conditioned")
+        caches = ("_lock", "_reader", "_conditioned")
         return {name: value for name, value in self.__dict__.items() if name not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -208,19 +206,16 @@ class MorphBOSampler(BaseSampler):
         from optuna_nas_morph.proposal import Task
 
         task = Task(space, Cube(modelled), fixed, signs)
-        surface = (study._study_id, space is None, *modelled)
         with self._lock:
             for _ in range(N_CLAIMS):
                 history = self._reader.read(study, space, trial.number)
                 try:
-                    proposal = self._propose_once(trial, task, history, self._fits.get(surface))
+                    proposed = self._propose_once(trial, task, history)
                 except EncodingError as e:
                     raise EncodingError(f"trial {trial.number} cannot be proposed: {e}") from e
-                if proposal.hyperparameters is not None:
-                    self._fits[surface] = proposal.hyperparameters
-                if not proposal.params:
+                if not proposed:
                     break
-                params = {**proposal.params, **fixed}
+                params = {**proposed, **fixed}
                 write_claim(study._storage, trial._trial_id, params)
                 # Of two workers that claim the same at once, each writes before it reads, so one sees the other's
                 # claim at least, and proposes anew.
@@ -229,11 +224,9 @@ class MorphBOSampler(BaseSampler):
                 rivals = {o.key for o in self._reader.read(study, space, trial.number)} - known
                 if space is None or own not in rivals:
                     break
-        return proposal.params
+        return proposed
 
-    def _propose_once(
-        self, trial: FrozenTrial, task: Task, history: list[Observation], start: Hyperparameters | None
-    ) -> Proposal:
+    def _propose_once(self, trial: FrozenTrial, task: Task, history: list[Observation]) -> dict[str, Any]:
         from optuna_nas_morph.proposal import propose, propose_startup
 
         rng = np.random.default_rng([self.seed, trial.number])
@@ -246,7 +239,6 @@ class MorphBOSampler(BaseSampler):
             kernel=self._graph_kernel(),
             acquisition=self._acquisition,
             search=self._search,
-            start=start,
             deterministic=self._deterministic,
             rng=rng,
         )

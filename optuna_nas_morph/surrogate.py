@@ -94,7 +94,6 @@ def fit_surrogate(
     is_categorical: np.ndarray,
     *,
     kernel: Any,
-    start: gp.Hyperparameters | None,
     deterministic: bool,
     rng: np.random.Generator,
 ) -> Surrogate:
@@ -116,8 +115,6 @@ def fit_surrogate(
             Per entry of a vector, whether it is an index of a choice.  # (d,)
         kernel:
             The graph kernel.
-        start:
-            Hyperparameters to start the fit from.
         deterministic:
             Whether values have no noise.
         rng:
@@ -135,9 +132,7 @@ def fit_surrogate(
         return None if fitted is None else fitted.grams[:, owner[rows]][:, :, owner[columns]]
 
     old, new = slice(0, n), slice(n, None)
-    posterior = gp.fit(
-        grams(old, old), observed.z, is_categorical, y, start=start, deterministic=deterministic, rng=rng
-    )
+    posterior = gp.fit(grams(old, old), observed.z, is_categorical, y, deterministic=deterministic, rng=rng)
     # With equal training everywhere the best observed value is the mark; else the best that would be seen at the
     # reference training.
     if np.allclose(reference, observed.z):

@@ -199,6 +199,18 @@ def test_the_same_seed_gives_the_same_proposals_and_another_one_others() -> None
     assert run(0)[1:] != run(1)[1:]
 
 
+@pytest.mark.parametrize("n_at_once", [1, 3])
+def test_a_study_that_is_resumed_proposes_what_it_would_have_without_a_break(n_at_once: int) -> None:
+    def run(n: int) -> list[dict[str, Any]]:
+        study = optuna.create_study(direction="maximize")
+        for _ in range(12 // n):
+            study.sampler = quick_sampler(3)  # as in a fresh process: it remembers nothing
+            study.optimize(make_objective(publish=False), n_trials=n)
+        return params_of(study)
+
+    assert run(n_at_once) == run(12)
+
+
 @pytest.mark.parametrize("n_objectives", [1, 2])
 def test_maximising_and_minimising_mirror_each_other(n_objectives: int) -> None:
     def run(direction: str) -> list[dict[str, Any]]:
