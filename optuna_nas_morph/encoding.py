@@ -92,14 +92,11 @@ def encode(space: MorphSpace, steps: Sequence[Step]) -> dict[str, Any]:
     Raises:
         MorphismError: If a step cannot be taken, or there are more than ``max_morphisms``.
     """
-    space.replay(steps)
     params: dict[str, Any] = {N_STEPS: len(steps)}
-    architecture = space.seed
-    for i, step in enumerate(steps):
-        sites = step.morphism.sites(architecture)
+    for i, (step, architecture) in enumerate(zip(steps, space.trace(steps), strict=False)):
+        sites = space.sites(architecture, step.morphism)
         params[op_name(i)] = str(step.morphism)
         params[at_name(i)] = (sites.index(step.site) + 0.5) / len(sites)
-        architecture = space.apply(architecture, step)
     return params
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
@@ -89,12 +90,7 @@ class HistoryReader:
             descendant = None if space is None else self._decode(space, params)
             if space is not None and descendant is None:
                 continue
-            hyperparameters = {
-                name: value
-                for name, value in params.items()
-                if not name.startswith(encoding.PREFIX)
-                and not (name in trial.distributions and trial.distributions[name].single())
-            }
+            hyperparameters = _hyperparameters(params, trial.distributions)
             epochs = lineage.budgets_of(trial).effective
             result.append(
                 Observation(
@@ -108,9 +104,11 @@ class HistoryReader:
             )
         return result
 
-    def key(self, space: MorphSpace | None, params: Mapping[str, Any]) -> Key:
-        """What a set of parameters is not proposed twice as."""
-        return key_of(None if space is None else self._decode(space, params), _hyperparameters(params))
+    def key(
+        self, space: MorphSpace | None, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
+    ) -> Key:
+        """What a set of parameters is not proposed twice as; distributions as far as they are known."""
+        return key_of(None if space is None else self._decode(space, params), _hyperparameters(params, distributions))
 
     def _decode(self, space: MorphSpace, params: Mapping[str, Any]) -> Descendant | None:
         """The architecture of a trial; :obj:`None` for a trial that failed before it had a valid one."""
@@ -124,8 +122,13 @@ class HistoryReader:
         return self._decoded[key]
 
 
-def _hyperparameters(params: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in params.items() if not k.startswith(encoding.PREFIX)}
+def _hyperparameters(params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
+    """Parameters that can vary and are not part of the architecture."""
+    return {
+        name: value
+        for name, value in params.items()
+        if not name.startswith(encoding.PREFIX) and not (name in distributions and distributions[name].single())
+    }
 
 
 def _values(trial: FrozenTrial, n_objectives: int) -> tuple[float, ...] | None:

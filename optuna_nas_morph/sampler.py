@@ -217,12 +217,13 @@ class MorphBOSampler(BaseSampler):
                     break
                 params = {**proposed, **fixed}
                 write_claim(study._storage, trial._trial_id, params)
+                if space is None:
+                    break
                 # Of two workers that claim the same at once, each writes before it reads, so one sees the other's
                 # claim at least, and proposes anew.
                 known = {o.key for o in history}
-                own = self._reader.key(space, params)
                 rivals = {o.key for o in self._reader.read(study, space, trial.number)} - known
-                if space is None or own not in rivals:
+                if self._reader.key(space, params, trial.distributions) not in rivals:
                     break
         return proposed
 

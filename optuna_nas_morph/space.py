@@ -165,12 +165,20 @@ class MorphSpace:
         Raises:
             MorphismError: As `apply`, or if the chain is longer than ``max_morphisms``.
         """
+        return self.trace(steps)[-1]
+
+    def trace(self, steps: Sequence[Step]) -> list[Architecture]:
+        """Every architecture on the way, from the seed to the end of a chain of steps; one more than there are steps.
+
+        Raises:
+            MorphismError: As `replay`.
+        """
         if len(steps) > self.max_morphisms:
             raise MorphismError(f"a chain must have at most {self.max_morphisms} steps but has {len(steps)}.")
-        architecture = self.seed
+        way = [self.seed]
         for step in steps:
-            architecture = self.apply(architecture, step)
-        return architecture
+            way.append(self.apply(way[-1], step))
+        return way
 
     def sites(self, architecture: Architecture, morphism: Morphism) -> tuple[Site, ...]:
         """`Morphism.sites`, remembered."""

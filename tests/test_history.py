@@ -174,3 +174,13 @@ def test_the_memory_of_a_reader_is_a_cache_and_no_more() -> None:
     # Another space gives the same parameters another meaning.
     narrow = MorphSpace(MLP, SPACE.morphisms, 3, max_parameters=MLP.n_parameters)
     assert [o.descendant for o in reader.read(study, narrow, -1)] == [Descendant((), MLP)] * 3
+
+
+def test_the_key_of_a_proposal_is_that_of_the_trial_it_becomes() -> None:
+    study = optuna.create_study()
+    asked = study.ask()
+    asked.suggest_float("always", 0.5, 0.5)  # cannot vary, so it is no part of the key
+    write_claim(study._storage, asked._trial_id, {**WIDER, "lr": 0.1})
+    (observation,) = read(study)
+    params = {**WIDER, "lr": 0.1, "always": 0.5}
+    assert HistoryReader().key(SPACE, params, asked.distributions) == observation.key

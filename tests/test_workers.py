@@ -17,7 +17,7 @@ from tests.studies import key_of
 
 ROOT = Path(__file__).parents[1]
 WORKER = """
-import os, sys, time
+import os, pathlib, sys, time
 import optuna
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -31,6 +31,11 @@ def objective(trial):
     time.sleep(0.05)  # so that the two overlap
     return inner(trial)
 
+# Both have imported before either begins, else the first may be done when the second comes.
+pathlib.Path(f"ready-{os.getpid()}").touch()
+while len(list(pathlib.Path().glob("ready-*"))) < 2:
+    time.sleep(0.01)
+
 study = optuna.create_study(
     storage=JournalStorage(JournalFileBackend("journal.log")), study_name="shared", load_if_exists=True,
     direction="maximize", sampler=quick_sampler(seed=0), pruner=LineagePruner(),
@@ -39,7 +44,7 @@ study.optimize(objective, n_trials=int(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize("n_trials", [8, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_trials", [12, pytest.param(20, marks=pytest.mark.slow)])
 def test_two_processes_share_a_study(tmp_path: Path, n_trials: int) -> None:
     command = [sys.executable, "-W", "ignore", "-c", WORKER, str(n_trials)]
     environment = {"PYTHONPATH": str(ROOT), "PATH": "", "OMP_NUM_THREADS": "1"}

@@ -13,7 +13,7 @@ from torch import Tensor
 from optuna_nas_morph.ir import Architecture, Node
 from optuna_nas_morph.ir.ops import Add
 from optuna_nas_morph.morphisms.base import Morphism, Site, Weights
-from optuna_nas_morph.morphisms.blocks import layer_stem
+from optuna_nas_morph.morphisms.blocks import chain, layer_stem
 from optuna_nas_morph.morphisms.skips import branch_ops, projection, skip_candidates, skip_refusal
 from optuna_nas_morph.morphisms.tensors import extend
 
@@ -43,11 +43,8 @@ class AddSkip(Morphism):
         *pool_names, layer_name, add = architecture.fresh_names(
             *(f"skip_pool{i}" for i in range(len(pools))), f"skip_{layer_stem(layer)}", "skip_add"
         )
-        nodes: list[Node] = []
-        for name, op in zip((*pool_names, layer_name), (*pools, layer), strict=True):
-            nodes.append(Node(name, op, (nodes[-1].name if nodes else start,)))
-        nodes.append(Node(add, Add(), (end, layer_name)))
-        return architecture.insert(end, nodes)
+        branch = chain(start, zip((*pool_names, layer_name), (*pools, layer), strict=True))
+        return architecture.insert(end, [*branch, Node(add, Add(), (end, layer_name))])
 
     def transfer(
         self, parent: Architecture, child: Architecture, site: Site, weights: Weights, rng: np.random.Generator

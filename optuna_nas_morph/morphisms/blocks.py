@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from optuna_nas_morph.ir import Architecture, TensorSpec
+from collections.abc import Iterable
+
+from optuna_nas_morph.ir import Architecture, Node, TensorSpec
 from optuna_nas_morph.ir.ops import Activation, Add, BatchNorm, Conv, Dropout, Input, LayerNorm, Linear, Op
 
 _FINISHERS = (BatchNorm, LayerNorm, Activation)
@@ -58,6 +60,14 @@ def kernel_of(op: Conv | Linear) -> tuple[int, ...]:
 def norm_layer(spec: TensorSpec) -> Op:
     """The norm that fits a tensor: batch norm with channels first, layer norm for tokens."""
     return BatchNorm() if spec.channel_axis == 0 else LayerNorm()
+
+
+def chain(start: str, ops: Iterable[tuple[str, Op]]) -> list[Node]:
+    """Named operations one after another, the first fed by ``start``."""
+    nodes: list[Node] = []
+    for name, op in ops:
+        nodes.append(Node(name, op, (nodes[-1].name if nodes else start,)))
+    return nodes
 
 
 def layer_stem(op: Conv | Linear) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from optuna_nas_morph.ir import Architecture, Node
 from optuna_nas_morph.ir.ops import Concat
 from optuna_nas_morph.morphisms.base import Morphism, Site, Weights
-from optuna_nas_morph.morphisms.blocks import kernel_of, layer_stem
+from optuna_nas_morph.morphisms.blocks import chain, kernel_of, layer_stem
 from optuna_nas_morph.morphisms.skips import branch_ops, projection, skip_candidates, skip_refusal
 from optuna_nas_morph.morphisms.tensors import extend, identity_kernel
 
@@ -44,12 +44,9 @@ class ConcatSkip(Morphism):
         *pool_names, concat, layer_name = architecture.fresh_names(
             *(f"skip_pool{i}" for i in range(len(pools))), "skip_concat", f"skip_{layer_stem(layer)}"
         )
-        nodes: list[Node] = []
-        for name, op in zip(pool_names, pools, strict=True):
-            nodes.append(Node(name, op, (nodes[-1].name if nodes else start,)))
-        nodes.append(Node(concat, Concat(), (end, nodes[-1].name if nodes else start)))
-        nodes.append(Node(layer_name, layer, (concat,)))
-        return architecture.insert(end, nodes)
+        branch = chain(start, zip(pool_names, pools, strict=True))
+        joined = Node(concat, Concat(), (end, branch[-1].name if branch else start))
+        return architecture.insert(end, [*branch, joined, Node(layer_name, layer, (concat,))])
 
     def transfer(
         self, parent: Architecture, child: Architecture, site: Site, weights: Weights, rng: np.random.Generator

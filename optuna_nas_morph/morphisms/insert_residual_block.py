@@ -14,7 +14,7 @@ from optuna_nas_morph.errors import MorphismError
 from optuna_nas_morph.ir import Architecture, Node
 from optuna_nas_morph.ir.ops import ACTIVATIONS, Activation, Add
 from optuna_nas_morph.morphisms.base import Morphism, Site, Weights
-from optuna_nas_morph.morphisms.blocks import block_end_refusal, block_ends, layer_stem, mixing_layer, norm_layer
+from optuna_nas_morph.morphisms.blocks import block_end_refusal, block_ends, chain, layer_stem, mixing_layer, norm_layer
 from optuna_nas_morph.morphisms.tensors import extend
 
 
@@ -67,9 +67,7 @@ class InsertResidualBlock(Morphism):
         body.append((norm_2, norm_layer(spec)))
         if not self.norm:
             body = [(name, op) for name, op in body if name not in (norm_1, norm_2)]
-        nodes: list[Node] = []
-        for name, op in body:
-            nodes.append(Node(name, op, (nodes[-1].name if nodes else end,)))
+        nodes = chain(end, body)
         nodes.append(Node(add, Add(), (end, nodes[-1].name)))
         if self.activation == "relu" and end in architecture.nonnegative:
             nodes.append(Node(act_2, activation, (add,)))
