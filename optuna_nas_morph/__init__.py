@@ -3,7 +3,7 @@
 ``suggest_network(trial, space)`` in an objective and ``sampler=MorphBOSampler()`` in a study are all it takes.
 """
 
-from optuna_nas_morph import acquisition, kernels, morphisms, presets
+from optuna_nas_morph import acquisition, kernels, morphisms, presets, search, spaces
 from optuna_nas_morph.errors import (
     ArchitectureError,
     EncodingError,
@@ -22,8 +22,7 @@ from optuna_nas_morph.nets import Network
 from optuna_nas_morph.network import load_network, publish_weights, suggest_architecture, suggest_network
 from optuna_nas_morph.pruner import LineagePruner
 from optuna_nas_morph.sampler import MorphBOSampler
-from optuna_nas_morph.search import TreeSearch
-from optuna_nas_morph.space import MorphSpace, Step
+from optuna_nas_morph.spaces import CellSpace, MorphSpace, Step
 from optuna_nas_morph.weights import WeightStore
 
 __version__ = "0.1.0"
@@ -31,6 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Architecture",
     "ArchitectureError",
+    "CellSpace",
     "EncodingError",
     "LabelledGraph",
     "LineagePruner",
@@ -43,7 +43,6 @@ __all__ = [
     "SpaceMismatchError",
     "Step",
     "StoreError",
-    "TreeSearch",
     "WeightStore",
     "WeightsCorruptError",
     "WeightsError",
@@ -57,6 +56,8 @@ __all__ = [
     "ops",
     "presets",
     "publish_weights",
+    "search",
+    "spaces",
     "suggest_architecture",
     "suggest_network",
 ]

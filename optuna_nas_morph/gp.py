@@ -40,6 +40,9 @@ Floats = NDArray[np.float64]
 
 MINIMUM_NOISE = 1e-6
 MINIMUM_VARIANCE = 1e-12
+MANY = 300
+"""Observations from which on a fit starts from one to a part of them."""
+
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # relative to the mean variance
 _LARGEST_LOG = 9.0  # hyperparameters stay between exp(-9) and exp(9), rho's odds too
 _SMALLEST_LOG_NOISE = float(np.log(MINIMUM_NOISE))
@@ -166,6 +169,7 @@ class Posterior:
         grams: Floats | None,  # (L, m, m)
         z: Floats,  # (m, d)
         values: Floats | None = None,  # (m,)
+        noise: float | None = None,
     ) -> Posterior:
         """Return the posterior that would hold if pending points were observed as well. Hyperparameters stay.
 
@@ -181,6 +185,8 @@ class Posterior:
             values:
                 Their values; by default the posterior mean (the Kriging believer of Ginsbourger, Le Riche and Carraro,
                 Kriging is Well-Suited to Parallelize Optimization, 2010).
+            noise:
+                Variance of their noise; by default that of all observations.
 
         Raises:
             ValueError: If a shape does not fit.
@@ -192,7 +198,7 @@ class Posterior:
         cholesky = np.zeros((n + m, n + m))
         cholesky[:n, :n] = self.cholesky
         cholesky[n:, :n] = solve_triangular(self.cholesky, self._cross(cross_grams, z).T, lower=True).T
-        cholesky[n:, n:] = _cholesky(covariance + self.hyperparameters.noise * np.eye(m))
+        cholesky[n:, n:] = _cholesky(covariance + (self.hyperparameters.noise if noise is None else noise) * np.eye(m))
         return _posterior(
             self.hyperparameters,
             np.concatenate([self.z, z]),
@@ -232,7 +238,8 @@ def fit(
     """Find the hyperparameters that maximise marginal likelihood times prior, and condition on the observations.
 
     L-BFGS-B in the logarithms of the hyperparameters, from ``start`` (or from the middle of the prior) and from
-    ``n_restarts`` random points. No observation is ever left out.
+    ``n_restarts`` random points. Of more than ``MANY`` observations, that many random ones are fitted to first, and the
+    fit to all of them starts from what was found. No observation is left out of the posterior.
 
     Args:
         grams:
@@ -256,9 +263,22 @@ def fit(
         ValueError: If there is no observation, neither graph nor ``z``, a shape does not fit or a value is not finite.
         numpy.linalg.LinAlgError: If the covariance is not positive definite, even with jitter.
     """
-    data = _Data.of(grams, z, is_categorical, y)
     if n_restarts < 0:
         raise ValueError(f"n_restarts must be non-negative but got {n_restarts}.")
+    data = _Data.of(grams, z, is_categorical, y)
+    if len(data.y) > MANY and start is None:
+        some = np.sort(rng.choice(len(data.y), MANY, replace=False))
+        part = None if grams is None else np.asarray(grams)[:, some][:, :, some]
+        coarse = fit(
+            part,
+            data.z[some],
+            is_categorical,
+            data.y[some],
+            rng=rng,
+            deterministic=deterministic,
+            n_restarts=n_restarts,
+        )
+        start, n_restarts = coarse.hyperparameters, 0
     model = _Model(len(data.grams), len(data.squared_differences), deterministic)
     center = model.default()
     starts = [center if start is None else model.from_hyperparameters(start)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph import encoding, lineage
+from optuna_nas_morph.encoding import AnySpace, Member
 from optuna_nas_morph.errors import EncodingError
-from optuna_nas_morph.space import Descendant, MorphSpace
 
 CLAIM = "nasmorph:claim"
 _CLAIM_LENGTH = 2045  # Optuna's limit for system attributes on relational databases.
@@ -36,10 +36,14 @@ class Observation:
         hyperparameters:
             Parameters that can vary and are not part of the architecture; for a running trial also those that it has
             claimed.
-        descendant:
+        member:
             Its architecture; :obj:`None` in a study without a space.
         values:
             Objective values; for a pruned trial the last value that it reported; :obj:`None` where there are none.
+        constraints:
+            Constraint values by name: feasible where none is positive.
+        curve:
+            Reported values by step.
         epochs:
             Training behind its weights, if known.
     """
@@ -47,30 +51,53 @@ class Observation:
     number: int
     state: TrialState
     hyperparameters: Mapping[str, Any]
-    descendant: Descendant | None
+    member: Member | None
     values: tuple[float, ...] | None
+    constraints: Mapping[str, float]
+    curve: Mapping[int, float]
     epochs: float | None
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether its values are those of a training that was cut off."""
+        return self.state == TrialState.PRUNED
 
     @property
     def key(self) -> Key:
         """What is not proposed twice."""
-        return key_of(self.descendant, self.hyperparameters)
+        return key_of(self.member, self.hyperparameters)
 
 
-def key_of(descendant: Descendant | None, hyperparameters: Mapping[str, Any]) -> Key:
+@dataclass(frozen=True)
+class History:
+    """The trials of a study, without the one that is being sampled.
+
+    Attributes:
+        observations:
+            All that say something, in the order of their numbers.
+        hyperparameters:
+            Parameters that can vary and are not part of the architecture, of finished trials. Those that have had more
+            than one distribution are left out.
+    """
+
+    observations: Sequence[Observation]
+    hyperparameters: Mapping[str, BaseDistribution]
+
+
+def key_of(member: Member | None, hyperparameters: Mapping[str, Any]) -> Key:
     """What is not proposed twice."""
-    fingerprint = None if descendant is None else descendant.architecture.fingerprint
-    return fingerprint, tuple(sorted(hyperparameters.items()))
+    return None if member is None else member.fingerprint, tuple(sorted(hyperparameters.items()))
 
 
 class HistoryReader:
-    """Reads the history of a study. Decoded architectures are remembered; that is a cache and no more."""
+    """Reads the history of a study. What it has read of finished trials is remembered; that is a cache and no more."""
 
     def __init__(self) -> None:
-        self._decoded: dict[tuple[str, frozenset[tuple[str, Any]]], Descendant | None] = {}
+        self._decoded: dict[tuple[str, frozenset[tuple[str, Any]]], Member | None] = {}
+        self._finished: dict[tuple[Any, ...], Observation | None] = {}
 
-    def read(self, study: Study, space: MorphSpace | None, except_number: int) -> list[Observation]:
-        """All trials that say something, but the one that is being sampled.
+    def read(self, study: Study, space: AnySpace | None, except_number: int) -> History:
+        """Everything but the trial that is being sampled.
 
         Args:
             study:
@@ -80,37 +107,63 @@ class HistoryReader:
             except_number:
                 Number of the trial that is being sampled.
         """
-        result: list[Observation] = []
+        observations: list[Observation] = []
+        distributions: dict[str, BaseDistribution | None] = {}
         for trial in study._get_trials(deepcopy=False, states=lineage.STATES_WITH_HISTORY, use_cache=False):
-            params = dict(trial.params)
-            if trial.state == TrialState.RUNNING:
-                params = {**read_claim(trial), **params}
-            if trial.number == except_number or not params:
+            if trial.number == except_number:
                 continue
-            descendant = None if space is None else self._decode(space, params)
-            if space is not None and descendant is None:
-                continue
-            hyperparameters = _hyperparameters(params, trial.distributions)
-            epochs = lineage.budgets_of(trial).effective
-            result.append(
-                Observation(
-                    trial.number,
-                    trial.state,
-                    hyperparameters,
-                    descendant,
-                    _values(trial, len(study.directions)),
-                    epochs,
-                )
-            )
-        return result
+            if trial.state in (TrialState.COMPLETE, TrialState.PRUNED):
+                _add_distributions(distributions, trial)
+            observation = self._observation(study, space, trial)
+            if observation is not None:
+                observations.append(observation)
+        known = {name: distribution for name, distribution in distributions.items() if distribution is not None}
+        return History(observations, known)
+
+    def hyperparameters(self, study: Study) -> dict[str, BaseDistribution]:
+        """`History.hyperparameters` alone, of all trials."""
+        distributions: dict[str, BaseDistribution | None] = {}
+        states = (TrialState.COMPLETE, TrialState.PRUNED)
+        for trial in study._get_trials(deepcopy=False, states=states, use_cache=False):
+            _add_distributions(distributions, trial)
+        return {name: distribution for name, distribution in distributions.items() if distribution is not None}
 
     def key(
-        self, space: MorphSpace | None, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
+        self, space: AnySpace | None, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
     ) -> Key:
         """What a set of parameters is not proposed twice as; distributions as far as they are known."""
         return key_of(None if space is None else self._decode(space, params), _hyperparameters(params, distributions))
 
-    def _decode(self, space: MorphSpace, params: Mapping[str, Any]) -> Descendant | None:
+    def _observation(self, study: Study, space: AnySpace | None, trial: FrozenTrial) -> Observation | None:
+        """A trial as an observation; :obj:`None` where it says nothing."""
+        if not trial.state.is_finished():
+            return self._read(study, space, trial)
+        # Finished trials never change. A sampler may serve several studies, in storages that number alike.
+        when = (trial.datetime_start, trial.datetime_complete)
+        key = (study._study_id, trial._trial_id, *when, None if space is None else space.digest)
+        if key not in self._finished:
+            self._finished[key] = self._read(study, space, trial)
+        return self._finished[key]
+
+    def _read(self, study: Study, space: AnySpace | None, trial: FrozenTrial) -> Observation | None:
+        params = dict(trial.params)
+        if trial.state == TrialState.RUNNING:
+            params = {**read_claim(trial), **params}
+        member = None if space is None else self._decode(space, params)
+        if not params or (space is not None and member is None):
+            return None
+        return Observation(
+            trial.number,
+            trial.state,
+            _hyperparameters(params, trial.distributions),
+            member,
+            _values(trial, len(study.directions)),
+            trial.constraints,
+            trial.intermediate_values,
+            _epochs(trial),
+        )
+
+    def _decode(self, space: AnySpace, params: Mapping[str, Any]) -> Member | None:
         """The architecture of a trial; :obj:`None` for a trial that failed before it had a valid one."""
         parts = frozenset((k, v) for k, v in params.items() if k.startswith(encoding.PREFIX))
         key = (space.digest, parts)
@@ -122,6 +175,16 @@ class HistoryReader:
         return self._decoded[key]
 
 
+def _add_distributions(distributions: dict[str, BaseDistribution | None], trial: FrozenTrial) -> None:
+    """Add what a trial was asked for; :obj:`None` stands for a name with more than one distribution."""
+    for name, distribution in trial.distributions.items():
+        if name in distributions:
+            if distributions[name] != distribution:
+                distributions[name] = None
+        elif not name.startswith(encoding.PREFIX) and not distribution.single():
+            distributions[name] = distribution
+
+
 def _hyperparameters(params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> dict[str, Any]:
     """Parameters that can vary and are not part of the architecture."""
     return {
@@ -129,6 +192,14 @@ def _hyperparameters(params: Mapping[str, Any], distributions: Mapping[str, Base
         for name, value in params.items()
         if not name.startswith(encoding.PREFIX) and not (name in distributions and distributions[name].single())
     }
+
+
+def _epochs(trial: FrozenTrial) -> float | None:
+    """Training behind a trial's weights. One that was pruned has trained as long as it has reported."""
+    budgets = lineage.budgets_of(trial)
+    if trial.state == TrialState.PRUNED and trial.intermediate_values:
+        return budgets.inherited + len(trial.intermediate_values)
+    return budgets.effective
 
 
 def _values(trial: FrozenTrial, n_objectives: int) -> tuple[float, ...] | None:

@@ -33,24 +33,28 @@ class Cube:
         return np.array([isinstance(d, CategoricalDistribution) for d in self.distributions.values()], dtype=bool)
 
     def contains(self, params: Mapping[str, Any]) -> bool:
-        """Whether every parameter is there, and within its distribution."""
-        return all(
-            name in params and _contains(distribution, params[name])
-            for name, distribution in self.distributions.items()
-        )
+        """Whether every parameter that is there is within its distribution."""
+        return all(_contains(d, params[name]) for name, d in self.distributions.items() if name in params)
 
     def encode(self, params: Mapping[str, Any]) -> np.ndarray:
-        """Parameters to a vector, of shape (d,)."""
-        return np.array([_to_unit(d, params[name]) for name, d in self.distributions.items()], dtype=float)
+        """Parameters to a vector, of shape (d,); NaN where one is not there."""
+        return np.array(
+            [_to_unit(d, params[name]) if name in params else math.nan for name, d in self.distributions.items()],
+            dtype=float,
+        )
 
     def decode(self, point: np.ndarray) -> dict[str, Any]:
         """A vector to parameters, as plain Python scalars; steps and integers are rounded to.
 
         Args:
             point:
-                Entries outside of their range are moved to its end.  # (d,)
+                Entries outside of their range are moved to its end; parameters at NaN are left out.  # (d,)
         """
-        return {name: _from_unit(d, float(u)) for (name, d), u in zip(self.distributions.items(), point, strict=True)}
+        return {
+            name: _from_unit(d, float(u))
+            for (name, d), u in zip(self.distributions.items(), point, strict=True)
+            if not math.isnan(u)
+        }
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
         """Uniform points, of shape (n, d)."""
@@ -83,6 +87,68 @@ class Cube:
     def snap(self, points: np.ndarray) -> np.ndarray:
         """The points that `decode` really stands for, of shape (n, d)."""
         return np.array([self.encode(self.decode(p)) for p in points]).reshape(points.shape)
+
+
+_N_COPIES = 8
+
+
+class Conditions:
+    """Which hyperparameters an objective asks for: learned from what it has asked for so far.
+
+    A decision tree from the hyperparameters and features of the architecture to the set of those that are asked for.
+    It is shown every trial several times with random values where a hyperparameter was not asked for, so that it
+    decides by none that may not be there. Where all of them always are, nothing is learned.
+
+    Args:
+        cube:
+            The hyperparameters.
+        points:
+            Hyperparameters of trials, NaN where one was not asked for.  # (n, d)
+        features:
+            Features of their architectures.  # (n, f)
+    """
+
+    def __init__(self, cube: Cube, points: np.ndarray, features: np.ndarray) -> None:
+        missing = np.isnan(points)
+        self.conditional = np.flatnonzero(missing.any(axis=0))
+        """Indices of the hyperparameters that are not always asked for."""
+        self._sets, labels = np.unique(missing, axis=0, return_inverse=True)
+        self._tree: Any = None
+        if len(self._sets) > 1:
+            # Imported when it is needed: it takes a second.
+            from sklearn.tree import DecisionTreeClassifier
+
+            again = np.tile(points, (_N_COPIES, 1))
+            filled = np.where(np.isnan(again), cube.sample(len(again), np.random.default_rng(0)), again)
+            seen = np.concatenate([filled, np.tile(features, (_N_COPIES, 1))], axis=1)
+            self._tree = DecisionTreeClassifier(random_state=0).fit(seen, np.tile(labels.reshape(-1), _N_COPIES))
+
+    def apply(self, points: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """Put NaN where a hyperparameter would not be asked for.
+
+        Args:
+            points:
+                Vectors of hyperparameters without NaN.  # (m, d)
+            features:
+                Features of the architectures that they come with.  # (m, f)
+        """
+        if not len(points) or not len(self._sets):
+            return points
+        if self._tree is None:
+            sets = np.repeat(self._sets, len(points), axis=0)
+        else:
+            sets = self._sets[self._tree.predict(np.concatenate([points, features], axis=1))]
+        return np.where(sets, math.nan, points)
+
+    def expand(self, points: np.ndarray) -> np.ndarray:
+        """What a Gaussian process is given: 0.5 where a value is NaN, and per conditional one whether it is.
+
+        Args:
+            points:
+                Vectors of hyperparameters, NaN where one is not asked for.  # (n, d)
+        """
+        flags = np.isnan(points[:, self.conditional]).astype(float)
+        return np.concatenate([np.where(np.isnan(points), 0.5, points), flags], axis=1)
 
 
 def _contains(distribution: BaseDistribution, value: Any) -> bool:

@@ -27,9 +27,11 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_nas_morph.encoding import AnySpace
 from optuna_nas_morph.errors import SpaceMismatchError
 from optuna_nas_morph.ir import Architecture
-from optuna_nas_morph.space import Descendant, MorphSpace
+from optuna_nas_morph.spaces import Cell, Descendant, MorphSpace
+from optuna_nas_morph.spaces.cell import FORMAT as CELL_SPACE
 
 ARCHITECTURE = "nasmorph:architecture"
 FINGERPRINT = "nasmorph:fingerprint"
@@ -83,6 +85,11 @@ def record_architecture(trial: optuna.Trial, descendant: Descendant, ancestors: 
     trial.set_user_attr(MORPHISMS, steps[n_inherited:])
     if parent is not None:
         trial.set_user_attr(PARENT, parent.number)
+
+
+def record_cell(trial: optuna.Trial, cell: Cell) -> None:
+    """Write what a trial's cell is; its choices are its parameters."""
+    trial.set_user_attr(FINGERPRINT, cell.fingerprint)
 
 
 def architecture_of(trial: FrozenTrial | optuna.Trial) -> Architecture | None:
@@ -177,11 +184,11 @@ def record_trained(storage: BaseStorage, trial: FrozenTrial, epochs: float) -> N
 
 # The space of a study.
 
-_live: dict[str, MorphSpace] = {}
+_live: dict[str, AnySpace] = {}
 _live_lock = threading.Lock()
 
 
-def register_space(study: optuna.Study, space: MorphSpace) -> None:
+def register_space(study: optuna.Study, space: AnySpace) -> None:
     """Store the space in the study if it has none yet, and keep the live object for this process.
 
     Raises:
@@ -199,15 +206,19 @@ def register_space(study: optuna.Study, space: MorphSpace) -> None:
         stored = _stored_space(study)
     if stored is None or stored["digest"] == space.digest:
         return
-    difference = space.difference(_space_from(stored))
+    difference = space.difference(stored["space"])
     raise SpaceMismatchError(
         f"study {study.study_name!r} was made with another space: in the study, {difference}. Use that space, or "
         "another study_name."
     )
 
 
-def space_of(study: optuna.Study) -> MorphSpace | None:
-    """The space that a study was made with; :obj:`None` if no trial has asked for an architecture yet.
+def space_of(study: optuna.Study) -> AnySpace | None:
+    """The space that a study was made with.
+
+    Returns:
+        The space; :obj:`None` if no trial has asked for an architecture yet, or if the space holds a Python function (a
+        closed one) and this process has not seen it yet.
 
     Raises:
         SpaceMismatchError: If it was written by another version of the format.
@@ -217,9 +228,9 @@ def space_of(study: optuna.Study) -> MorphSpace | None:
         return None
     with _live_lock:
         live = _live.get(stored["digest"])
-    if live is not None:
+    if live is not None or stored["space"].get("format") == CELL_SPACE:
         return live
-    space = _space_from(stored)
+    space = MorphSpace.from_dict(stored["space"])
     with _live_lock:
         return _live.setdefault(space.digest, space)
 
@@ -240,10 +251,6 @@ def _stored_space(study: optuna.Study) -> dict[str, Any] | None:
     ):
         raise SpaceMismatchError(f"attribute {SPACE!r} of the study must hold a digest and a space but does not.")
     return stored
-
-
-def _space_from(stored: Mapping[str, Any]) -> MorphSpace:
-    return MorphSpace.from_dict(stored["space"])
 
 
 def _pieces(key: str, text: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import re
 import warnings
 import zlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import optuna
@@ -14,17 +14,28 @@ import torch
 from optuna.trial import BaseTrial, FrozenTrial
 from torch import Tensor, nn
 
-from optuna_nas_morph import encoding, lineage
+from optuna_nas_morph import lineage
+from optuna_nas_morph.encoding.cell import decode as decode_cell
+from optuna_nas_morph.encoding.cell import suggest as suggest_cell
+from optuna_nas_morph.encoding.morph import decode, suggest
 from optuna_nas_morph.errors import WeightsError, WeightsMismatchError, WeightsNotFiniteError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import fresh_weights
 from optuna_nas_morph.nets import Network
-from optuna_nas_morph.space import Descendant, MorphSpace
+from optuna_nas_morph.spaces import CellSpace, Descendant, MorphSpace
 from optuna_nas_morph.weights import WeightRecord, WeightStore, resolve
 from optuna_nas_morph.weights.inherit import check_weights, inherit
 
 
-def suggest_architecture(trial: BaseTrial, space: MorphSpace) -> Architecture:
+@overload
+def suggest_architecture(trial: BaseTrial, space: MorphSpace) -> Architecture: ...
+
+
+@overload
+def suggest_architecture(trial: BaseTrial, space: CellSpace) -> dict[str, Any]: ...
+
+
+def suggest_architecture(trial: BaseTrial, space: MorphSpace | CellSpace) -> Architecture | dict[str, Any]:
     """Suggest an architecture of a space.
 
     Works with every sampler: the architecture is a few ordinary parameters named ``arch/...``. In a study it also
@@ -38,13 +49,14 @@ def suggest_architecture(trial: BaseTrial, space: MorphSpace) -> Architecture:
             Where to search. A study has one space.
 
     Returns:
-        The architecture.
+        The architecture; in a `CellSpace` the choices, by name.
 
     Raises:
         SpaceMismatchError: If the study was made with another space.
-        EncodingError: If a value that was enqueued or fixed is not one that the space knows.
+        EncodingError: If a value that was enqueued or fixed is not one that the space knows, or another sampler drew
+            a combination that a `CellSpace` does not allow.
     """
-    return _suggest(trial, space)[0].architecture
+    return _suggest_cell(trial, space) if isinstance(space, CellSpace) else _suggest(trial, space)[0].architecture
 
 
 def suggest_network(trial: BaseTrial, space: MorphSpace, *, budget: float | None = None) -> Network:
@@ -174,14 +186,25 @@ def load_network(study: optuna.Study, trial: FrozenTrial, *, store: WeightStore 
     return network.eval()
 
 
+def _suggest_cell(trial: BaseTrial, space: CellSpace) -> dict[str, Any]:
+    """The choices of a trial, recorded where there is a study."""
+    if isinstance(trial, optuna.Trial):
+        lineage.register_space(trial.study, space)
+    cell = decode_cell(space, suggest_cell(trial, space))
+    if isinstance(trial, optuna.Trial) and lineage.FINGERPRINT not in trial.user_attrs:
+        lineage.record_cell(trial, cell)
+    return space.choices_of(cell)
+
+
 def _suggest(trial: BaseTrial, space: MorphSpace) -> tuple[Descendant, list[FrozenTrial]]:
     """The architecture of a trial and its ancestors, recorded where there is a study."""
     if not isinstance(space, MorphSpace):
-        raise TypeError(f"space must be a MorphSpace but got {type(space).__name__}.")
+        hint = ": a cell has no network; build it from suggest_architecture" if isinstance(space, CellSpace) else ""
+        raise TypeError(f"space must be a MorphSpace but got {type(space).__name__}{hint}.")
     if not isinstance(trial, optuna.Trial):
-        return encoding.decode(space, encoding.suggest(trial, space)), []
+        return decode(space, suggest(trial, space)), []
     lineage.register_space(trial.study, space)
-    descendant = encoding.decode(space, encoding.suggest(trial, space))
+    descendant = decode(space, suggest(trial, space))
     ancestors = lineage.find_ancestors(trial.study, trial.number, list(map(str, descendant.steps)))
     if lineage.FINGERPRINT not in trial.user_attrs:
         lineage.record_architecture(trial, descendant, ancestors)

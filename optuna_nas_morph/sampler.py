@@ -9,24 +9,23 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph import encoding, kernels, lineage
-from optuna_nas_morph.acquisition import Acquisition, LogExpectedImprovement
+from optuna_nas_morph.acquisition import Acquisition, ThompsonSampling
+from optuna_nas_morph.encoding import AnySpace
 from optuna_nas_morph.errors import EncodingError
-from optuna_nas_morph.history import HistoryReader, Observation, write_claim
+from optuna_nas_morph.history import History, HistoryReader, write_claim
 from optuna_nas_morph.hyperparameters import Cube
-from optuna_nas_morph.search import TreeSearch
-from optuna_nas_morph.space import MorphSpace
+from optuna_nas_morph.search import Search
 
 if TYPE_CHECKING:
     import grakel
 
-    from optuna_nas_morph.proposal import Task
+    from optuna_nas_morph.proposal import Proposal, Task
 
 
 N_CLAIMS = 3
@@ -73,8 +72,8 @@ class MorphBOSampler(BaseSampler):
         self,
         *,
         kernel: grakel.Kernel | None = None,
-        acquisition: Acquisition | None = None,
-        search: TreeSearch | None = None,
+        acquisition: Acquisition | ThompsonSampling | None = None,
+        search: Search | None = None,
         n_startup_trials: int = 10,
         seed: int | None = None,
         independent_sampler: BaseSampler | None = None,
@@ -87,16 +86,17 @@ class MorphBOSampler(BaseSampler):
             raise ValueError(f"seed must be a non-negative integer or None but got {seed!r}.")
         if kernel is not None:
             kernels.check_kernel(kernel)
-        if acquisition is not None and (not callable(acquisition) or isinstance(acquisition, type)):
+        known = isinstance(acquisition, ThompsonSampling) or callable(acquisition)
+        if acquisition is not None and (not known or isinstance(acquisition, type)):
             raise TypeError(f"acquisition must be an acquisition function or None but got {acquisition!r}.")
-        if search is not None and not isinstance(search, TreeSearch):
-            raise TypeError(f"search must be a TreeSearch or None but got {search!r}.")
+        if search is not None and (not callable(search) or isinstance(search, type)):
+            raise TypeError(f"search must be a search, such as TreeSearch(), or None but got {search!r}.")
         if independent_sampler is not None and not isinstance(independent_sampler, BaseSampler):
             raise TypeError(f"independent_sampler must be an Optuna sampler or None but got {independent_sampler!r}.")
         self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         self._kernel = kernel
-        self._acquisition = acquisition or LogExpectedImprovement()
-        self._search = search or TreeSearch()
+        self._acquisition = acquisition
+        self._search = search
         self._n_startup_trials = n_startup_trials
         self._independent_sampler = independent_sampler
         self._deterministic = deterministic_objective
@@ -137,7 +137,7 @@ class MorphBOSampler(BaseSampler):
         """Everything that an architecture can need, and the hyperparameters that all finished trials have had."""
         space = lineage.space_of(study)
         result = {} if space is None else encoding.distributions(space)
-        result.update(_hyperparameters(study))
+        result.update(self._reader.hyperparameters(study))
         return result
 
     def sample_relative(
@@ -170,7 +170,7 @@ class MorphBOSampler(BaseSampler):
             and self._warn_independent_sampling
             and self._past_startup(study)
             # Not if it has become known since this trial began: the next trial will have it proposed.
-            and _hyperparameters(study).get(param_name) != param_distribution
+            and self._reader.hyperparameters(study).get(param_name) != param_distribution
         ):
             warnings.warn(
                 f"The parameter {param_name!r} of trial {trial.number} is drawn by {type(sampler).__name__}, not by "
@@ -192,14 +192,15 @@ class MorphBOSampler(BaseSampler):
             return None
         key = (study._study_id, trial._trial_id)
         if name not in self._conditioned.get(key, {}):
-            self._conditioned[key] = self._propose(study, trial, space, _hyperparameters(study))
+            self._conditioned[key] = self._propose(study, trial, space, self._reader.hyperparameters(study))
         return self._conditioned[key].get(name)
 
     def _propose(
-        self, study: Study, trial: FrozenTrial, space: MorphSpace | None, hyperparameters: dict[str, BaseDistribution]
+        self, study: Study, trial: FrozenTrial, space: AnySpace | None, hyperparameters: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         fixed = {**_fixed_params(study, trial), **trial.params}
-        modelled = {**{k: d for k, d in _hyperparameters(study).items() if k in fixed}, **hyperparameters}
+        asked = {k: d for k, d in self._reader.hyperparameters(study).items() if k in fixed}
+        modelled = {**asked, **hyperparameters}
         fixed = {k: v for k, v in fixed.items() if k not in modelled or Cube({k: modelled[k]}).contains({k: v})}
         signs = tuple(-1.0 if d == StudyDirection.MINIMIZE else 1.0 for d in study.directions)
         # Imported when first used, with scipy behind it, so that importing this package stays quick.
@@ -210,39 +211,33 @@ class MorphBOSampler(BaseSampler):
             for _ in range(N_CLAIMS):
                 history = self._reader.read(study, space, trial.number)
                 try:
-                    proposed = self._propose_once(trial, task, history)
+                    proposal = self._propose_once(trial, task, history)
                 except EncodingError as e:
                     raise EncodingError(f"trial {trial.number} cannot be proposed: {e}") from e
-                if not proposed:
+                if not proposal.params:
                     break
-                params = {**proposed, **fixed}
+                params = {**proposal.params, **fixed}
                 write_claim(study._storage, trial._trial_id, params)
                 if space is None:
                     break
                 # Of two workers that claim the same at once, each writes before it reads, so one sees the other's
                 # claim at least, and proposes anew.
-                known = {o.key for o in history}
-                rivals = {o.key for o in self._reader.read(study, space, trial.number)} - known
+                known = {o.key for o in history.observations}
+                rivals = {o.key for o in self._reader.read(study, space, trial.number).observations} - known
                 if self._reader.key(space, params, trial.distributions) not in rivals:
                     break
-        return proposed
+        return {**proposal.spare, **proposal.params}
 
-    def _propose_once(self, trial: FrozenTrial, task: Task, history: list[Observation]) -> dict[str, Any]:
-        from optuna_nas_morph.proposal import propose, propose_startup
+    def _propose_once(self, trial: FrozenTrial, task: Task, history: History) -> Proposal:
+        from optuna_nas_morph.proposal import Settings, propose, propose_startup
 
         rng = np.random.default_rng([self.seed, trial.number])
-        n_observed = sum(o.values is not None and task.cube.contains(o.hyperparameters) for o in history)
+        observations = history.observations
+        n_observed = sum(o.values is not None and task.cube.contains(o.hyperparameters) for o in observations)
         if n_observed < max(1, self._n_startup_trials):
-            return propose_startup(task, history, rng)
-        return propose(
-            task,
-            history,
-            kernel=self._graph_kernel(),
-            acquisition=self._acquisition,
-            search=self._search,
-            deterministic=self._deterministic,
-            rng=rng,
-        )
+            return propose_startup(task, observations, rng)
+        settings = Settings(self._graph_kernel(), self._acquisition, self._search, self._deterministic)
+        return propose(task, observations, settings, rng)
 
     def _graph_kernel(self) -> Any:
         if self._kernel is None:
@@ -252,17 +247,6 @@ class MorphBOSampler(BaseSampler):
     def _past_startup(self, study: Study) -> bool:
         finished = study._get_trials(deepcopy=False, states=(TrialState.COMPLETE,), use_cache=True)
         return len(finished) >= max(1, self._n_startup_trials)
-
-
-def _hyperparameters(study: Study) -> dict[str, BaseDistribution]:
-    """Parameters that are not part of the architecture and that all finished trials have had."""
-    trials = study._get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED), use_cache=False)
-    common = optuna.search_space.intersection_search_space(trials, include_pruned=True)
-    return {
-        name: distribution
-        for name, distribution in common.items()
-        if not name.startswith(encoding.PREFIX) and not distribution.single()
-    }
 
 
 def _fixed_params(study: Study, trial: FrozenTrial) -> dict[str, Any]:

@@ -1,24 +1,25 @@
-"""From observations to a belief about candidates: what the Gaussian process is given, and what it answers.
+"""From observations to a belief about candidates: what Gaussian processes are given, and what they answer.
 
-A point is a graph (if the study has a space) and a vector: hyperparameters in the unit cube, sizes of the architecture
-on a logarithmic scale, and the training behind its weights. Candidates are predicted at one reference training, so that
-an old lineage is not mistaken for a good architecture.
+A point is a graph (if the study has a space) and a vector. One Gaussian process is fitted to each quantity: each
+objective, and each constraint.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from optuna_nas_morph import gp
 from optuna_nas_morph.ir import LabelledGraph
-from optuna_nas_morph.space import Descendant, MorphSpace
 
 if TYPE_CHECKING:
     from optuna_nas_morph.kernels import FittedKernel
+
+_CHUNK = 1_000_000
+"""Entries of a covariance matrix between candidates and observations that are held at a time."""
 
 
 @dataclass(frozen=True)
@@ -38,79 +39,149 @@ class Points:
     owner: np.ndarray
     z: np.ndarray
 
-
-def size_features(space: MorphSpace, descendant: Descendant) -> list[float]:
-    """Logarithms of parameters, operations and nodes relative to the seed and the limits of the space: 0 to 1."""
-
-    def scale(value: int, low: int, high: int) -> float:
-        return math.log(max(1, value) / max(1, low)) / math.log(2 * max(1, high) / max(1, low))
-
-    a, seed = descendant.architecture, space.seed
-    return [
-        scale(a.n_parameters, seed.n_parameters, space.max_parameters),
-        scale(a.flops, seed.flops, space.max_flops),
-        scale(len(a.nodes), len(seed.nodes), space.max_nodes),
-    ]
+    def __len__(self) -> int:
+        return len(self.z)
 
 
-def training_feature(epochs: float | None) -> float:
-    """Effective epochs on a logarithmic scale; 0 where nothing is known."""
-    return math.log1p(epochs or 0.0) / math.log(1000.0)
+@dataclass(frozen=True)
+class Quantity:
+    """What a Gaussian process is fitted to.
+
+    Attributes:
+        rows:
+            Which of the observed points have a value.  # (n_k,)
+        targets:
+            Their values, larger is better, standardised.  # (n_k,)
+    """
+
+    rows: np.ndarray
+    targets: np.ndarray
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A fitted surrogate.
+    """Fitted Gaussian processes.
 
     Attributes:
-        posterior:
-            The Gaussian process given the observations, and fantasies for what is running.
-        best:
-            The value to improve on, standardised.
+        posteriors:
+            Per quantity, the belief given the observations, and fantasies for what is running.
         kernel:
             The graph kernel fitted to the observed graphs; :obj:`None` in a study without a space.
-        train_owner:
-            Per point of the posterior, the index of its graph in the kernel.  # (n,)
+        owners:
+            Per quantity and point of its posterior, the index of its graph in the kernel.
     """
 
-    posterior: gp.Posterior
-    best: float
+    posteriors: tuple[gp.Posterior, ...]
     kernel: FittedKernel | None
-    train_owner: np.ndarray
+    owners: tuple[np.ndarray, ...]
 
     def predict(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance of the latent value of each point, standardised, larger is better, of shape (m,), (m,)."""
-        cross = None
-        if self.kernel is not None:
-            cross = self.kernel.cross(points.graphs)[:, :, self.train_owner][:, points.owner, :]
-        return self.posterior.predict(cross, points.z)
+        """Mean and variance of the latent value of each point, per quantity, of shape (k, m), (k, m)."""
+        means, variances = np.empty((len(self.posteriors), len(points))), np.empty((len(self.posteriors), len(points)))
+        for rows, cross in self._chunks(points):
+            for k, posterior in enumerate(self.posteriors):
+                own = None if cross is None else cross[:, :, self.owners[k]]
+                means[k, rows], variances[k, rows] = posterior.predict(own, points.z[rows])
+        return means, variances
+
+    def _chunks(self, points: Points) -> Iterator[tuple[slice, np.ndarray | None]]:
+        """Parts of the points, each with the similarities of its graphs to those of the kernel."""
+        n_observed = max(len(posterior.y) for posterior in self.posteriors)
+        size = max(1, _CHUNK // max(1, n_observed))
+        for start in range(0, len(points), size):
+            rows = slice(start, start + size)
+            if self.kernel is None:
+                yield rows, None
+                continue
+            used, place = np.unique(points.owner[rows], return_inverse=True)
+            cross = self.kernel.cross([points.graphs[i] for i in used])
+            yield rows, cross if len(used) == len(place) and np.all(np.diff(place) > 0) else cross[:, place]
+
+    def path(self, k: int, rng: np.random.Generator) -> Path:
+        """One function drawn from the posterior of quantity ``k``."""
+        return Path(self, k, rng)
+
+
+_N_ANCHORS = 500
+
+
+@dataclass
+class Path:
+    """A function drawn from a posterior, evaluated where it is asked for.
+
+    Every new value is drawn given the observations and the values drawn before, so that all belong to one function. A
+    conditional draw at m points given n costs (m + n)^3; so given the observations and the first values drawn, 500 of
+    them, later ones are independent of each other unless they are asked for together (500 at a time).
+    """
+
+    surrogate: Surrogate
+    k: int
+    rng: np.random.Generator
+    _anchors: list[tuple[LabelledGraph | None, np.ndarray]] = field(default_factory=list)
+    _posterior: gp.Posterior | None = None
+    _known: dict[tuple[LabelledGraph | None, bytes], float] = field(default_factory=dict)
+
+    def __call__(self, points: Points) -> np.ndarray:
+        """Values of the function, of shape (m,)."""
+        keys = [(self._graph(points, i), points.z[i].tobytes()) for i in range(len(points))]
+        new = list(dict.fromkeys(key for key in keys if key not in self._known))
+        for start in range(0, len(new), _N_ANCHORS):
+            part = new[start : start + _N_ANCHORS]
+            values = self._draw([graph for graph, _ in part], np.array([np.frombuffer(z) for _, z in part]))
+            self._known.update(zip(part, values.tolist(), strict=True))
+        result: np.ndarray = np.array([self._known[key] for key in keys])
+        return result
+
+    @staticmethod
+    def _graph(points: Points, i: int) -> LabelledGraph | None:
+        return points.graphs[points.owner[i]] if points.graphs else None
+
+    def _draw(self, graphs: list[LabelledGraph | None], z: np.ndarray) -> np.ndarray:
+        posterior = self._posterior or self.surrogate.posteriors[self.k]
+        cross, grams = self._grams(graphs)
+        values = posterior.sample(cross, grams, z, self.rng)[0]
+        if len(self._anchors) < _N_ANCHORS:
+            n = _N_ANCHORS - len(self._anchors)
+            cross = None if cross is None else cross[:, :n]
+            grams = None if grams is None else grams[:, :n, :n]
+            self._posterior = posterior.fantasize(cross, grams, z[:n], values[:n], noise=gp.MINIMUM_NOISE)
+            self._anchors += list(zip(graphs[:n], z[:n], strict=True))
+        return values
+
+    def _grams(self, graphs: list[LabelledGraph | None]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        kernel = self.surrogate.kernel
+        if kernel is None:
+            return None, None
+        given = [graph for graph in graphs if graph is not None]
+        anchors = [graph for graph, _ in self._anchors if graph is not None]
+        among = kernel.among([*anchors, *given])
+        n = len(anchors)
+        observed = kernel.cross(given)[:, :, self.surrogate.owners[self.k]]
+        return np.concatenate([observed, among[:, n:, :n]], axis=2), among[:, n:, n:]
 
 
 def fit_surrogate(
     observed: Points,
-    y: np.ndarray,
+    quantities: Sequence[Quantity],
     running: Points,
-    reference: np.ndarray,
     is_categorical: np.ndarray,
     *,
     kernel: Any,
     deterministic: bool,
     rng: np.random.Generator,
 ) -> Surrogate:
-    """Fit the surrogate to observed values, and condition it on what is running.
+    """Fit one Gaussian process per quantity, and condition each on what is running.
 
     A running point is taken to come out as predicted (the kriging believer of Ginsbourger et al., 2010), so that its
     neighbourhood is known but no better.
 
     Args:
         observed:
-            Points with a value.  # n of them
-        y:
-            Their values, larger is better, standardised.  # (n,)
+            Points with a value of any quantity.  # n of them
+        quantities:
+            What they are fitted to.
         running:
             Points without a value yet.
-        reference:
-            The observed points' vectors at the reference training.  # (n, d)
         is_categorical:
             Per entry of a vector, whether it is an index of a choice.  # (d,)
         kernel:
@@ -125,20 +196,19 @@ def fit_surrogate(
 
     graphs = observed.graphs + running.graphs
     fitted = fit_kernel(kernel, graphs) if graphs else None
-    owner = np.concatenate([observed.owner, running.owner + len(observed.graphs)]).astype(int)
-    n = len(y)
+    new = (running.owner + len(observed.graphs)).astype(int)
 
-    def grams(rows: slice, columns: slice) -> np.ndarray | None:
-        return None if fitted is None else fitted.grams[:, owner[rows]][:, :, owner[columns]]
+    def grams(rows: np.ndarray, columns: np.ndarray) -> np.ndarray | None:
+        return None if fitted is None else fitted.grams[:, rows[:, None], columns[None, :]]
 
-    old, new = slice(0, n), slice(n, None)
-    posterior = gp.fit(grams(old, old), observed.z, is_categorical, y, deterministic=deterministic, rng=rng)
-    # With equal training everywhere the best observed value is the mark; else the best that would be seen at the
-    # reference training.
-    if np.allclose(reference, observed.z):
-        best = float(np.max(y))
-    else:
-        best = float(np.max(posterior.predict(grams(old, old), reference)[0]))
-    if len(running.z):
-        posterior = posterior.fantasize(grams(new, old), grams(new, new), running.z)
-    return Surrogate(posterior, best, fitted, owner)
+    posteriors: list[gp.Posterior] = []
+    owners: list[np.ndarray] = []
+    for quantity in quantities:
+        old = observed.owner[quantity.rows].astype(int)
+        z = observed.z[quantity.rows]
+        posterior = gp.fit(grams(old, old), z, is_categorical, quantity.targets, deterministic=deterministic, rng=rng)
+        if len(running):
+            posterior = posterior.fantasize(grams(new, old), grams(new, new), running.z)
+        posteriors.append(posterior)
+        owners.append(np.concatenate([old, new]))
+    return Surrogate(tuple(posteriors), fitted, tuple(owners))

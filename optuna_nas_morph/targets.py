@@ -1,29 +1,46 @@
-"""From objective values to what the Gaussian process is fitted to."""
+"""From objective and constraint values to what Gaussian processes are fitted to."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 
-def scalarise(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One standardised target per observation, larger is better.
+def log_regret(column: np.ndarray) -> np.ndarray:
+    """One objective, larger is better, on a scale that magnifies differences among good values.
 
-    Infinities become the largest or the smallest finite value, and values far below the bulk (a diverged training) are
-    moved to its lower fence. Several objectives are scalarised by an augmented Chebyshev function with random weights
-    (ParEGO, Knowles, 2006, eq. 2), drawn anew for every proposal.
+    ``-log(top - value)``, standardised, where ``top`` lies above the best value by as much as the median lies below it:
+    for an accuracy that is about ``-log(error)``, without knowing where the scale ends. Moved or stretched values give
+    the same. Infinities and values far below the bulk are moved in first, see `standardise`.
+
+    Args:
+        column:
+            Values, larger is better.  # (n,)
+
+    Returns:
+        Targets in the same order, with mean 0 and variance 1, or all 0 where the values do not differ.  # (n,)
+    """
+    targets = standardise(column)
+    best = float(np.max(targets, initial=0.0))
+    margin = best - float(np.median(targets)) if len(targets) else 0.0
+    # Where half of the values are the best one, the median says nothing of the scale: it is 1, the standard deviation.
+    return standardise(-np.log(best + (margin if margin > 1e-3 else 1.0) - targets))
+
+
+def chebyshev(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Several objectives as one, by an augmented Chebyshev function with random weights (ParEGO, Knowles, 2006, eq. 2).
 
     Args:
         values:
             Objective values, larger is better.  # (n, k)
         rng:
-            Source of the weights.
+            Source of the weights, drawn anew for every proposal.
 
     Returns:
         Targets with mean 0 and variance 1, or all 0 where the values do not differ.  # (n,)
     """
     columns = np.stack([standardise(column) for column in values.T], axis=1)
-    if columns.shape[1] == 1:
-        return columns[:, 0]
     span = np.ptp(columns, axis=0)
     unit = (columns - columns.min(axis=0)) / np.where(span > 0, span, 1.0)
     weights = rng.dirichlet(np.ones(columns.shape[1]))
@@ -31,7 +48,11 @@ def scalarise(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def standardise(column: np.ndarray) -> np.ndarray:
-    """Mean 0 and variance 1, extremes moved in, of shape (n,)."""
+    """Mean 0 and variance 1, of shape (n,).
+
+    Infinities become the largest or the smallest finite value, and values far below the bulk (a diverged training) are
+    moved to its lower fence.
+    """
     finite = column[np.isfinite(column)]
     if not len(finite):
         return np.zeros(len(column))
@@ -45,6 +66,94 @@ def standardise(column: np.ndarray) -> np.ndarray:
     centred: np.ndarray = column - np.mean(column)
     deviation = float(np.std(column))
     return centred / deviation if deviation > 1e-14 else np.zeros(len(column))
+
+
+def feasibility(column: np.ndarray) -> tuple[np.ndarray, float]:
+    """A constraint, turned so that larger is better, and standardised.
+
+    Values are put on a symmetric logarithmic scale first, which leaves their sign alone: what counts is the border.
+
+    Args:
+        column:
+            Constraint values, feasible where not positive.  # (n,)
+
+    Returns:
+        Targets with mean 0 and variance 1 (all 0 where they do not differ), and where the border is on their scale.
+    """
+    with np.errstate(over="ignore"):
+        sizes = np.abs(np.clip(column, -1e300, 1e300))
+        scale = float(np.median(sizes[sizes > 0])) if np.any(sizes > 0) else 1.0
+        logs = -np.sign(column) * np.log1p(sizes / scale)
+    mean, deviation = float(np.mean(logs)), float(np.std(logs))
+    if deviation <= 1e-14:
+        return np.zeros(len(column)), -mean
+    return (logs - mean) / deviation, -mean / deviation
+
+
+def extrapolate(curves: Sequence[Mapping[int, float]], finals: np.ndarray, is_partial: np.ndarray) -> np.ndarray:
+    """What pruned trials would have come to: their last value and the median gain of the others from there on.
+
+    Args:
+        curves:
+            Per trial, reported values by step.
+        finals:
+            Per trial, its value; for a pruned one the last that it reported.  # (n,)
+        is_partial:
+            Per trial, whether it was pruned.  # (n,)
+
+    Returns:
+        Values; where no finished trial has reported at the step of a pruned one, its last value.  # (n,)
+    """
+    result = np.array(finals, dtype=float)
+    gains: dict[int, float] = {}
+    for i in np.flatnonzero(is_partial).tolist():
+        step = max(curves[i], default=-1)
+        if step not in gains:
+            pairs = [(finals[j], curve[step]) for j, curve in enumerate(curves) if not is_partial[j] and step in curve]
+            known = [final - value for final, value in pairs if np.isfinite(final) and np.isfinite(value)]
+            gains[step] = float(np.median(known)) if known else 0.0
+        result[i] += gains[step]
+    return result
+
+
+def ranking(values: Sequence[tuple[float, ...] | None], signs: Sequence[float]) -> np.ndarray:
+    """One number per observation by which the better ones come first: with several objectives, those on the front.
+
+    Args:
+        values:
+            Objective values, or :obj:`None` where there are none: those come last.  # n of them
+        signs:
+            Per objective, 1 to maximise and -1 to minimise.
+
+    Returns:
+        Larger is better, finite where there are values.  # (n,)
+    """
+    result = np.full(len(values), -np.inf)
+    rows = np.array([i for i, value in enumerate(values) if value is not None], dtype=int)
+    if len(rows):
+        signed = np.array([values[i] for i in rows], dtype=float) * signs
+        columns = np.stack([standardise(column) for column in signed.T], axis=1)
+        result[rows] = columns.mean(axis=1)
+        if len(signs) > 1:
+            result[rows[pareto_front(columns)]] += 1e3
+    return result
+
+
+def pareto_front(values: np.ndarray) -> np.ndarray:
+    """Which points no other point dominates; larger is better.
+
+    Args:
+        values:
+            Objective values.  # (n, k)
+
+    Returns:
+        Booleans.  # (n,)
+    """
+    is_on_front = np.ones(len(values), dtype=bool)
+    for i, value in enumerate(values):
+        if is_on_front[i]:
+            is_on_front &= ~(np.all(values <= value, axis=1) & np.any(values < value, axis=1))
+    return is_on_front
 
 
 def best_and_latest(targets: np.ndarray, n: int) -> np.ndarray:

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import optuna
 
-from optuna_nas_morph import MorphBOSampler, MorphSpace, Network, TreeSearch, publish_weights, suggest_network
+from optuna_nas_morph import MorphBOSampler, MorphSpace, Network, publish_weights, suggest_network
 from optuna_nas_morph.ir.ops import BatchNorm, Conv, GlobalPool, Input, Linear
 from optuna_nas_morph.morphisms import AddSkip, ConcatSkip, Deepen, GrowKernel, InsertResidualBlock, Widen
+from optuna_nas_morph.search import TreeSearch
 from tests.morphisms.architectures import RELU, graph
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)

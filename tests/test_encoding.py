@@ -15,10 +15,11 @@ from optuna.distributions import distribution_to_json
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import FixedTrial, TrialState
 
-from optuna_nas_morph import MorphBOSampler, encoding, suggest_architecture
+from optuna_nas_morph import MorphBOSampler, suggest_architecture
+from optuna_nas_morph.encoding import morph as encoding
 from optuna_nas_morph.errors import EncodingError, MorphismError
 from optuna_nas_morph.morphisms import Deepen, Widen
-from optuna_nas_morph.space import MorphSpace, Step
+from optuna_nas_morph.spaces import MorphSpace, Step
 from tests.studies import CNN, CNN_SPACE, MLP, SPACE, quick_sampler
 
 GOLDEN = Path(__file__).with_name("golden_encoding_v1.json")

@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optuna_nas_morph import encoding, history
 from optuna_nas_morph.history import HistoryReader, key_of, read_claim, write_claim
-from optuna_nas_morph.space import Descendant, MorphSpace
+from optuna_nas_morph.spaces import Descendant, MorphSpace
 from tests.studies import MLP, SPACE
 
 LR = {"lr": FloatDistribution(1e-4, 1e-1, log=True)}
@@ -30,7 +30,7 @@ def trial(
 
 
 def read(study: optuna.Study, space: MorphSpace | None = SPACE, except_number: int = -1) -> list[history.Observation]:
-    return HistoryReader().read(study, space, except_number)
+    return list(HistoryReader().read(study, space, except_number).observations)
 
 
 def test_what_is_observed() -> None:
@@ -40,10 +40,10 @@ def test_what_is_observed() -> None:
     first, second = read(study)
     assert (first.number, first.state, first.hyperparameters) == (0, TrialState.COMPLETE, {"lr": 0.01})
     assert (first.values, first.epochs) == ((0.5,), None)
-    assert first.descendant == Descendant((), MLP)
+    assert first.member == Descendant((), MLP)
     assert (second.values, second.epochs, second.hyperparameters) == ((0.7,), 6.0, {"lr": 0.1})
-    assert second.descendant is not None
-    assert [str(s) for s in second.descendant.steps] == ["widen:2 at a"]
+    assert second.member is not None
+    assert [str(s) for s in second.member.steps] == ["widen:2 at a"]
     assert first.key == (MLP.fingerprint, (("lr", 0.01),))
     assert [o.number for o in read(study, except_number=0)] == [1]
 
@@ -89,7 +89,7 @@ def test_trials_without_an_architecture_are_left_out_of_a_study_with_a_space() -
     assert [o.number for o in read(study)] == [2]
     without = read(study, None)
     assert [o.number for o in without] == [0, 1, 2]
-    assert {o.descendant for o in without} == {None}
+    assert {o.member for o in without} == {None}
 
 
 def test_a_value_that_cannot_vary_does_not_tell_trials_apart() -> None:
@@ -155,7 +155,7 @@ def test_a_running_trial_is_what_it_claimed_until_its_objective_asks() -> None:
     assert observation.state == TrialState.RUNNING
     assert observation.values is None
     assert observation.hyperparameters == {"lr": 0.1}
-    assert observation.descendant == encoding.decode(SPACE, WIDER)
+    assert observation.member == encoding.decode(SPACE, WIDER)
     # What it asked for is what counts.
     asked.suggest_float("lr", 0.05, 0.05)
     assert read(study)[0].hyperparameters.get("lr", 0.05) == 0.05
@@ -170,10 +170,11 @@ def test_the_memory_of_a_reader_is_a_cache_and_no_more() -> None:
         study.add_trial(trial(params, 0.5))
     reader = HistoryReader()
     first = reader.read(study, SPACE, -1)
-    assert first == reader.read(study, SPACE, -1) == read(study)
+    assert first == reader.read(study, SPACE, -1)
+    assert first.observations == read(study)
     # Another space gives the same parameters another meaning.
     narrow = MorphSpace(MLP, SPACE.morphisms, 3, max_parameters=MLP.n_parameters)
-    assert [o.descendant for o in reader.read(study, narrow, -1)] == [Descendant((), MLP)] * 3
+    assert [o.member for o in reader.read(study, narrow, -1).observations] == [Descendant((), MLP)] * 3
 
 
 def test_the_key_of_a_proposal_is_that_of_the_trial_it_becomes() -> None:

@@ -95,7 +95,8 @@ def test_a_logarithmic_scale_is_uniform_in_the_logarithm() -> None:
 def test_contains() -> None:
     cube = Cube({"n": IntDistribution(1, 5), "c": CategoricalDistribution(("a", "b"))})
     assert cube.contains({"n": 3, "c": "b", "other": 0})
-    for wrong in ({"n": 3}, {"n": 9, "c": "a"}, {"n": "x", "c": "a"}, {"n": 3, "c": "z"}, {"n": None, "c": "a"}):
+    assert cube.contains({"n": 3})
+    for wrong in ({"n": 9}, {"n": 9, "c": "a"}, {"n": "x", "c": "a"}, {"n": 3, "c": "z"}, {"n": None, "c": "a"}):
         assert not cube.contains(wrong)
 
 

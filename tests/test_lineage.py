@@ -14,7 +14,7 @@ from optuna_nas_morph import encoding, lineage, suggest_architecture, suggest_ne
 from optuna_nas_morph.errors import ArchitectureError, SpaceMismatchError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import Widen
-from optuna_nas_morph.space import Descendant, MorphSpace
+from optuna_nas_morph.spaces import Descendant, MorphSpace
 from tests.studies import CNN_SPACE, MLP, MLP_MORPHISMS, SPACE, make_objective, quick_sampler
 
 WIDER: dict[str, Any] = {"arch/n": 1, "arch/00/op": "widen:2", "arch/00/at": 0.25}

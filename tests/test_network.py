@@ -31,7 +31,7 @@ from optuna_nas_morph.errors import StoreError, WeightsMismatchError
 from optuna_nas_morph.ir.ops import Conv
 from optuna_nas_morph.morphisms import Widen
 from optuna_nas_morph.search import random_walk
-from optuna_nas_morph.space import Descendant, MorphSpace
+from optuna_nas_morph.spaces import Descendant, MorphSpace
 from tests.studies import CNN, CNN_SPACE, MLP, SPACE, make_objective, quick_sampler
 
 SEED: dict[str, Any] = {"arch/n": 0}
@@ -136,8 +136,8 @@ def test_a_child_computes_what_its_parent_published(seed: int) -> None:
     parent_steps = random_walk(CNN_SPACE, Descendant((), CNN), int(rng.integers(3)), rng)
     child_steps = random_walk(CNN_SPACE, parent_steps, 2, rng)
     study = make_study()
-    parent = donor(study, encoding.encode(CNN_SPACE, parent_steps.steps), space=CNN_SPACE)
-    _, child = start(study, encoding.encode(CNN_SPACE, child_steps.steps), CNN_SPACE)
+    parent = donor(study, encoding.encode(CNN_SPACE, parent_steps), space=CNN_SPACE)
+    _, child = start(study, encoding.encode(CNN_SPACE, child_steps), CNN_SPACE)
     assert child.architecture == child_steps.architecture
     assert same_function(parent, child, IMAGES)
     assert attributes(study)["nasmorph:donor"] == attributes(study)["nasmorph:parent"] == 0

@@ -35,7 +35,7 @@ from optuna_nas_morph.acquisition import UpperConfidenceBound
 from optuna_nas_morph.history import read_claim
 from optuna_nas_morph.kernels import WeisfeilerLehman
 from optuna_nas_morph.morphisms import AddSkip, Widen
-from optuna_nas_morph.space import MorphSpace
+from optuna_nas_morph.spaces import MorphSpace
 from tests.studies import CNN_SPACE, MLP, MLP_MORPHISMS, SPACE, key_of, make_objective, quick_sampler
 
 EXPERIMENTAL = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -79,14 +79,14 @@ def test_the_startup_repeats_no_architecture_while_there_are_others(seed: int) -
 
 @pytest.mark.parametrize("n_startup_trials", [0, 1, 4])
 def test_the_surrogate_takes_over_after_the_startup(n_startup_trials: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    import optuna_nas_morph.proposal as module
+    import optuna_nas_morph.belief as module
 
     fitted_at: list[int] = []
     study = optuna.create_study(sampler=quick_sampler(n_startup_trials))
 
-    def spy(observed: Any, y: np.ndarray, *arguments: Any, **rest: Any) -> Any:
-        fitted_at.append(len(y))
-        return original(observed, y, *arguments, **rest)
+    def spy(observed: Any, quantities: Any, *arguments: Any, **rest: Any) -> Any:
+        fitted_at.append(len(quantities[0].targets))
+        return original(observed, quantities, *arguments, **rest)
 
     original = module.fit_surrogate
     monkeypatch.setattr(module, "fit_surrogate", spy)
@@ -261,7 +261,7 @@ def finite(space: MorphSpace) -> set[str]:
     """Fingerprints of everything in a space, found by going through it."""
     reached, edge = {space.seed.fingerprint}, [space.seed]
     for _ in range(space.max_morphisms):
-        edge = [child for architecture in edge for _, child in space.children(architecture)]
+        edge = [child for architecture in edge for _, child in space.steps_from(architecture)]
         reached |= {a.fingerprint for a in edge}
     return reached
 
@@ -426,16 +426,44 @@ def conditional(trial: optuna.Trial) -> float:
     return float(architecture.n_parameters)
 
 
-def test_conditional_hyperparameters_are_drawn_with_a_warning() -> None:
-    study = optuna.create_study(sampler=quick_sampler(3))
-    study.optimize(conditional, n_trials=4)
-    both = {t.params["optimizer"] for t in study.trials}
-    assert both == {"sgd", "adam"}, "the seed of this test must give both"
-    study.enqueue_trial({"optimizer": "sgd"})
-    message = "'momentum' of trial 4 is drawn by RandomSampler, not by MorphBOSampler.*warn_independent_sampling=False"
+def test_a_hyperparameter_that_no_trial_has_had_is_drawn_with_a_warning() -> None:
+    study = optuna.create_study(sampler=quick_sampler(2))
+    for optimizer in ("adam", "adam", "adam", "sgd"):
+        study.enqueue_trial({"optimizer": optimizer})
+    study.optimize(conditional, n_trials=3)
+    message = "'momentum' of trial 3 is drawn by RandomSampler, not by MorphBOSampler.*warn_independent_sampling=False"
     with pytest.warns(UserWarning, match=message):
         study.optimize(conditional, n_trials=1)
     assert 0 <= study.trials[-1].params["momentum"] <= 0.99
+
+
+@pytest.mark.parametrize("optimizer_is_first", [False, True])
+def test_conditional_hyperparameters_are_modelled(optimizer_is_first: bool) -> None:
+    def objective(trial: optuna.Trial) -> float:
+        if not optimizer_is_first:
+            suggest_architecture(trial, SPACE)
+        if trial.suggest_categorical("optimizer", ["sgd", "adam"]) == "sgd":
+            value = -abs(trial.suggest_float("momentum", 0.0, 0.99) - 0.7)
+        else:
+            value = -0.5 - abs(trial.suggest_float("beta", 0.0, 0.99) - 0.3)
+        if optimizer_is_first:
+            suggest_architecture(trial, SPACE)
+        return value
+
+    study = optuna.create_study(sampler=quick_sampler(8), direction="maximize")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # In the startup a hyperparameter may be new.
+        study.optimize(objective, n_trials=12)
+    study.optimize(objective, n_trials=16)
+    late = study.trials[12:]
+    # It has learned that momentum matters under SGD, and where it is best; by chance a third of draws come that near.
+    assert sum("momentum" in t.params and abs(t.params["momentum"] - 0.7) < 0.15 for t in late) >= 12
+    assert study.best_value > -0.01
+    # Other workers are told of those that will be asked for, and of no others.
+    for trial in late:
+        assert claim_is_kept(study, trial.number)
+        claimed = {name for name in read_claim(trial) if not name.startswith("arch/")}
+        assert claimed == {name for name in trial.params if not name.startswith("arch/")}
 
 
 def test_the_warning_can_be_switched_off_and_the_sampler_chosen() -> None:
@@ -510,7 +538,7 @@ def test_another_acquisition() -> None:
         ({"kernel": WeisfeilerLehman}, TypeError, "kernel must be a grakel.Kernel"),
         ({"acquisition": "ei"}, TypeError, "acquisition must be an acquisition function or None but got 'ei'"),
         ({"acquisition": UpperConfidenceBound}, TypeError, "acquisition must be an acquisition function or None"),
-        ({"search": 300}, TypeError, "search must be a TreeSearch or None but got 300"),
+        ({"search": 300}, TypeError, "search must be a search, such as TreeSearch\\(\\), or None but got 300"),
         ({"independent_sampler": "random"}, TypeError, "independent_sampler must be an Optuna sampler or None"),
         ({"n_trials": 3}, TypeError, "n_trials"),
     ],

@@ -14,7 +14,7 @@ from optuna_nas_morph.errors import ArchitectureError, MorphismError, SpaceMisma
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.ir.ops import Input, Linear
 from optuna_nas_morph.morphisms import AddSkip, Deepen, GrowKernel, InsertResidualBlock, Widen
-from optuna_nas_morph.space import DEFAULT_MORPHISMS, MorphSpace, Step
+from optuna_nas_morph.spaces import DEFAULT_MORPHISMS, MorphSpace, Step
 from tests.morphisms.architectures import HAND_MADE, RELU, graph
 from tests.strategies import example_architectures
 
@@ -203,22 +203,22 @@ def test_nearest_gives_the_same_again_and_from_a_copy() -> None:
 
 
 def test_a_full_memory_is_emptied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optuna_nas_morph.space._CACHE_SIZE", 3)
+    monkeypatch.setattr("optuna_nas_morph.spaces.morph._CACHE_SIZE", 3)
     space = MorphSpace(SEED)
-    expected = list(MorphSpace(SEED).children(SEED))
-    assert list(space.children(SEED)) == expected == list(space.children(SEED))
+    expected = list(MorphSpace(SEED).steps_from(SEED))
+    assert list(space.steps_from(SEED)) == expected == list(space.steps_from(SEED))
     assert len(space._steps) <= 3
 
 
 def test_children_are_every_step_within_the_limits() -> None:
     free = MorphSpace(SEED)
-    every = list(free.children(SEED))
+    every = list(free.steps_from(SEED))
     assert [step for step, _ in every] == [Step(m, site) for m in free.morphisms for site in m.sites(SEED)]
     assert all(child == free.apply(SEED, step) for step, child in every)
     tight = MorphSpace(SEED, max_parameters=200, max_nodes=10)
-    assert list(tight.children(SEED)) == [found for found in every if tight.violation(found[1]) is None]
-    assert 0 < len(list(tight.children(SEED))) < len(every)
-    assert list(MorphSpace(SEED, max_parameters=137).children(SEED)) == []
+    assert list(tight.steps_from(SEED)) == [found for found in every if tight.violation(found[1]) is None]
+    assert 0 < len(list(tight.steps_from(SEED))) < len(every)
+    assert list(MorphSpace(SEED, max_parameters=137).steps_from(SEED)) == []
 
 
 # A description that can be stored.
@@ -236,7 +236,7 @@ def test_round_trip(name: str) -> None:
     )
     stored = json.dumps(space.to_dict())
     again = MorphSpace.from_dict(json.loads(stored))
-    assert again == space and again.digest == space.digest and again.difference(space) == ""
+    assert again == space and again.digest == space.digest and again.difference(space.to_dict()) == ""
     assert json.dumps(again.to_dict()) == stored
 
 
@@ -336,12 +336,12 @@ def test_the_digest_and_the_difference_see_every_field(name: str) -> None:
     space = MorphSpace(SEED, [Widen(2.0), Deepen()])
     other, text = OTHERS[name]
     assert space.digest != other.digest
-    assert space.difference(other) == text
+    assert space.difference(other.to_dict()) == text
 
 
 def test_the_difference_names_seeds_by_fingerprint() -> None:
     other = Widen(2.0).apply(SEED, ("a",))
-    text = MorphSpace(SEED).difference(MorphSpace(other, max_nodes=50))
+    text = MorphSpace(SEED).difference(MorphSpace(other, max_nodes=50).to_dict())
     assert text == f"the seed has fingerprint {other.fingerprint}, not {SEED.fingerprint}; max_nodes is 50, not 200"
 
 
@@ -355,7 +355,7 @@ def test_node_names_that_differ_are_told_apart() -> None:
     assert renamed.fingerprint == SEED.fingerprint
     assert MorphSpace(renamed).digest != MorphSpace(SEED).digest
     assert (
-        MorphSpace(SEED).difference(MorphSpace(renamed))
+        MorphSpace(SEED).difference(MorphSpace(renamed).to_dict())
         == "the seed has its nodes under other names or in another order"
     )
 

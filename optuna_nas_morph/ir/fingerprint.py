@@ -12,6 +12,31 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from optuna_nas_morph.ir.architecture import Architecture
+    from optuna_nas_morph.ir.labelled import LabelledGraph
+
+
+def graph_fingerprint(graph: LabelledGraph) -> str:
+    """Hash of the multiset of refined colours of a directed multigraph: 32 hexadecimal digits.
+
+    Labels are refined by the colours of in-neighbours and out-neighbours until no more nodes are told apart.
+    """
+    inputs: list[list[int]] = [[] for _ in graph.labels]
+    outputs: list[list[int]] = [[] for _ in graph.labels]
+    for source, target in graph.edges:
+        inputs[target].append(source)
+        outputs[source].append(target)
+    colours = [_hash(label) for label in graph.labels]
+    n_colours = 0
+    while len(set(colours)) > n_colours:
+        n_colours = len(set(colours))
+        colours = [
+            _hash(
+                f"{colour}|{','.join(sorted(colours[i] for i in inputs[node]))}"
+                f"|{','.join(sorted(colours[i] for i in outputs[node]))}"
+            )
+            for node, colour in enumerate(colours)
+        ]
+    return _hash("|".join(sorted(colours)))
 
 
 def fingerprint(architecture: Architecture) -> str:

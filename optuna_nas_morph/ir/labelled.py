@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from optuna_nas_morph.errors import ArchitectureError
+from optuna_nas_morph.ir.fingerprint import graph_fingerprint
 
 
 @dataclass(frozen=True)
@@ -29,3 +31,8 @@ class LabelledGraph:
         for source, target in self.edges:
             if not (0 <= source < n_nodes and 0 <= target < n_nodes):
                 raise ArchitectureError(f"edges must join nodes 0 to {n_nodes - 1}, but got ({source}, {target}).")
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash that is the same for isomorphic graphs: 32 hexadecimal digits."""
+        return graph_fingerprint(self)

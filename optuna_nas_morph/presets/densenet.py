@@ -15,7 +15,7 @@ from optuna_nas_morph.morphisms import (
 from optuna_nas_morph.presets.builder import Builder
 from optuna_nas_morph.presets.checks import map_shape, positive
 from optuna_nas_morph.presets.limits import N_MORPHISMS, grown_from
-from optuna_nas_morph.space import MorphSpace
+from optuna_nas_morph.spaces import MorphSpace
 
 SMALLEST = 4
 """Pixels that the smaller side keeps."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import Morphism
-from optuna_nas_morph.space import MorphSpace
+from optuna_nas_morph.spaces import MorphSpace
 
 GROWTH = 32
 """Parameters and FLOPs may grow to this multiple of the seed's, or to the numbers below if those are larger."""

@@ -16,7 +16,7 @@ from optuna_nas_morph.morphisms import (
 from optuna_nas_morph.presets.builder import Builder
 from optuna_nas_morph.presets.checks import positive, vector_shape
 from optuna_nas_morph.presets.limits import N_MORPHISMS, grown_from
-from optuna_nas_morph.space import MorphSpace
+from optuna_nas_morph.spaces import MorphSpace
 
 MORPHISMS: tuple[Morphism, ...] = (
     Widen(1.5),

@@ -12,14 +12,13 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from optuna_nas_morph.search.walk import random_child
-from optuna_nas_morph.space import Descendant, MorphSpace
-
-Score = Callable[[Sequence[Descendant]], np.ndarray]
-"""Acquisition of each candidate, to be maximised; scored in batches."""
+from optuna_nas_morph.search.base import Score
+from optuna_nas_morph.search.checks import check_positive_integers
+from optuna_nas_morph.spaces import Space
 
 
 @dataclass(frozen=True)
@@ -46,10 +45,7 @@ class TreeSearch:
     cooling: float = 0.9
 
     def __post_init__(self) -> None:
-        for name in ("n_candidates", "n_children", "max_steps"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a positive integer but got {value!r}.")
+        check_positive_integers(self, "n_candidates", "n_children", "max_steps")
         if not self.temperature > 0:
             raise ValueError(f"temperature must be positive but got {self.temperature!r}.")
         if not 0 < self.cooling < 1:
@@ -57,34 +53,18 @@ class TreeSearch:
 
     def __call__(
         self,
-        space: MorphSpace,
-        roots: Sequence[Descendant],
+        space: Space[Any],
+        roots: Sequence[Any],
         score: Score,
-        is_new: Callable[[Descendant], bool],
+        is_new: Callable[[Any], bool],
         rng: np.random.Generator,
-    ) -> list[tuple[float, Descendant]]:
-        """Search.
-
-        Args:
-            space:
-                Where to search.
-            roots:
-                Evaluated architectures, where the tree starts.
-            score:
-                The acquisition.
-            is_new:
-                Whether a candidate may be proposed; others may still be expanded.
-            rng:
-                Source of randomness.
-
-        Returns:
-            Descendants that may be proposed with their scores, the best first; empty where the tree has none.
-        """
-        found: dict[str, tuple[float, Descendant]] = {}
-        known = {root.architecture.fingerprint for root in roots}
+    ) -> list[tuple[float, Any]]:
+        """Search, see `Search`."""
+        found: dict[str, tuple[float, Any]] = {}
+        known = {root.fingerprint for root in roots}
         # Plain floats: infinite scores then compare without a warning.
         tree = [(-float(s), i, 0, root) for i, (s, root) in enumerate(zip(score(roots), roots, strict=True))]
-        queue: list[tuple[float, int, int, Descendant]] = []
+        queue: list[tuple[float, int, int, Any]] = []
         best = max((-s for s, *_ in tree), default=-math.inf)
         n_scored, n_draws, temperature = 0, 0, self.temperature
         # Draws are limited where they only find what is known; but "nothing is left" takes a look at every node.
@@ -94,20 +74,20 @@ class TreeSearch:
             if not queue:  # At the start; and where all have been expanded, which is not to have drawn every child.
                 queue = sorted(tree)
             _, _, n_steps, node = heapq.heappop(queue)
-            children: dict[str, Descendant] = {}
+            children: dict[str, Any] = {}
             for _ in range(self.n_children):
                 n_draws += 1
-                child = random_child(space, node, rng)
-                if child is not None and child.architecture.fingerprint not in known:
-                    children[child.architecture.fingerprint] = child
+                child = space.random_child(node, rng)
+                if child is not None and child.fingerprint not in known:
+                    children[child.fingerprint] = child
             known |= children.keys()
             batch = list(children.values())
             scores = score(batch) if batch else np.empty(0)
             n_scored += len(batch)
             for value, child in zip(map(float, scores), batch, strict=True):
                 if is_new(child):
-                    found[child.architecture.fingerprint] = (value, child)
-                if n_steps + 1 < self.max_steps and len(child.steps) < space.max_morphisms:
+                    found[child.fingerprint] = (value, child)
+                if n_steps + 1 < self.max_steps and not space.is_leaf(child):
                     tree.append((-value, len(tree), n_steps + 1, child))
                     if value > best or rng.random() < math.exp((value - best) / temperature):
                         heapq.heappush(queue, tree[-1])

@@ -1,24 +1,17 @@
-"""Random walks by morphisms."""
+"""Random walks."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from optuna_nas_morph.space import Descendant, MorphSpace
+from optuna_nas_morph.spaces import Space
 
 
-def random_child(space: MorphSpace, parent: Descendant, rng: np.random.Generator) -> Descendant | None:
-    """One random step: a morphism of the space, then a place, both uniform; :obj:`None` where it leads nowhere."""
-    if len(parent.steps) >= space.max_morphisms:
-        return None
-    morphism = space.morphisms[int(rng.integers(len(space.morphisms)))]
-    found = space.nearest(parent.architecture, morphism, rng.random())
-    return None if found is None else Descendant((*parent.steps, found[0]), found[1])
-
-
-def random_walk(space: MorphSpace, start: Descendant, n_steps: int, rng: np.random.Generator) -> Descendant:
-    """Up to ``n_steps`` random steps."""
-    candidate = start
+def random_walk(space: Space[Any], start: Any, n_steps: int, rng: np.random.Generator) -> Any:
+    """Up to ``n_steps`` random edits of a member of a space."""
+    member = start
     for _ in range(n_steps):
-        candidate = random_child(space, candidate, rng) or candidate
-    return candidate
+        member = space.random_child(member, rng) or member
+    return member

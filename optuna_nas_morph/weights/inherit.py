@@ -9,7 +9,7 @@ from torch import Tensor
 
 from optuna_nas_morph.errors import WeightsMismatchError
 from optuna_nas_morph.ir import Architecture
-from optuna_nas_morph.space import MorphSpace, Step
+from optuna_nas_morph.spaces import MorphSpace, Step
 
 
 def check_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> None:

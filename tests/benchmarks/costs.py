@@ -24,7 +24,7 @@ import torch
 from optuna_nas_morph import Architecture, MorphSpace, Network, presets
 from optuna_nas_morph.morphisms import Morphism, Site, fresh_weights
 from optuna_nas_morph.search import random_walk
-from optuna_nas_morph.space import Descendant
+from optuna_nas_morph.spaces import Descendant
 
 
 def ratio(

@@ -17,7 +17,7 @@ import numpy as np
 from optuna_nas_morph import presets
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import Deepen, GrowKernel, InsertResidualBlock, Morphism, Widen
-from optuna_nas_morph.space import DEFAULT_MORPHISMS, MorphSpace
+from optuna_nas_morph.spaces import DEFAULT_MORPHISMS, MorphSpace
 from tests.morphisms.same_function import difference, in_float32, random_weights, rounding
 
 MORPHISMS: tuple[Morphism, ...] = (

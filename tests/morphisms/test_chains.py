@@ -9,7 +9,7 @@ import pytest
 
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import MORPHISMS as BY_NAME
-from optuna_nas_morph.space import MorphSpace
+from optuna_nas_morph.spaces import MorphSpace
 from tests.morphisms.architectures import HAND_MADE
 from tests.morphisms.chains import MORPHISMS, Report, run_chains, seeds
 

@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import Widen, fresh_weights
 from optuna_nas_morph.nets import Network
-from optuna_nas_morph.space import MorphSpace
+from optuna_nas_morph.spaces import MorphSpace
 
 Shape = tuple[int, ...]
 

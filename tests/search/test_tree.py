@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from optuna_nas_morph.search import TreeSearch, random_child, random_walk
-from optuna_nas_morph.space import Descendant, MorphSpace
+from optuna_nas_morph.search import TreeSearch, random_walk
+from optuna_nas_morph.spaces import Descendant, MorphSpace
 from tests.studies import CNN, CNN_MORPHISMS, MLP, MLP_MORPHISMS, SPACE
 
 DEEP = MorphSpace(MLP, MLP_MORPHISMS, max_morphisms=8)
@@ -75,7 +75,7 @@ def test_it_finds_the_planted_optimum_of_a_small_space() -> None:
     everything = [seed_of(space)]
     for d in everything:
         if len(d.steps) < 2:
-            everything += [Descendant((*d.steps, step), a) for step, a in space.children(d.architecture)]
+            everything += [Descendant((*d.steps, step), a) for step, a in space.steps_from(d.architecture)]
     target = max(everything, key=near_400_parameters).architecture.n_parameters
     for seed in range(5):
         found = TreeSearch(300)(space, [seed_of(space)], Counted(near_400_parameters), anything, _rng(seed))
@@ -113,7 +113,7 @@ def test_what_is_not_new_is_not_found_but_leads_on() -> None:
 
 def test_roots_are_never_found_and_no_children_is_no_error() -> None:
     one_step = MorphSpace(MLP, MLP_MORPHISMS, max_morphisms=1)
-    roots = [Descendant((step,), a) for step, a in one_step.children(MLP)]
+    roots = [Descendant((step,), a) for step, a in one_step.steps_from(MLP)]
     assert TreeSearch(30)(one_step, roots, Counted(near_400_parameters), anything, _rng(0)) == []
     assert TreeSearch(30)(one_step, [], Counted(near_400_parameters), anything, _rng(0)) == []
 
@@ -137,7 +137,7 @@ def test_candidates_are_at_most_so_many_steps_from_a_root(max_steps: int) -> Non
 
 def test_nothing_within_reach_is_missed_in_a_small_space() -> None:
     one_step = MorphSpace(MLP, MLP_MORPHISMS, max_morphisms=1)
-    children = {a.fingerprint for _, a in one_step.children(MLP)} - {MLP.fingerprint}
+    children = {a.fingerprint for _, a in one_step.steps_from(MLP)} - {MLP.fingerprint}
     assert len(children) > 8
     for left in children:  # all but one have been tried
         found = TreeSearch(100)(
@@ -194,13 +194,13 @@ def test_a_walk_ends_at_the_longest_chain() -> None:
     end = random_walk(SPACE, seed_of(SPACE), 50, _rng(0))
     assert len(end.steps) == SPACE.max_morphisms
     assert SPACE.replay(end.steps) == end.architecture
-    assert random_child(SPACE, end, _rng(0)) is None
+    assert SPACE.random_child(end, _rng(0)) is None
 
 
 def test_children_are_drawn_from_all_morphisms_and_sites() -> None:
     rng = _rng(0)
-    drawn = {str(c.steps[0]) for _ in range(500) if (c := random_child(SPACE, seed_of(SPACE), rng)) is not None}
-    assert drawn == {str(step) for step, _ in SPACE.children(MLP)}
+    drawn = {str(c.steps[0]) for _ in range(500) if (c := SPACE.random_child(seed_of(SPACE), rng)) is not None}
+    assert drawn == {str(step) for step, _ in SPACE.steps_from(MLP)}
 
 
 def _rng(seed: int) -> np.random.Generator:

@@ -11,14 +11,15 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from optuna_nas_morph.encoding.names import PREFIX
 from optuna_nas_morph.errors import EncodingError
-from optuna_nas_morph.space import Descendant, MorphSpace, Step
+from optuna_nas_morph.spaces import Descendant, MorphSpace, Step
 
-PREFIX = "arch/"
-N_STEPS = "arch/n"
+N_STEPS = f"{PREFIX}n"
 
 
 def op_name(i: int) -> str:
@@ -98,6 +99,21 @@ def encode(space: MorphSpace, steps: Sequence[Step]) -> dict[str, Any]:
         params[op_name(i)] = str(step.morphism)
         params[at_name(i)] = (sites.index(step.site) + 0.5) / len(sites)
     return params
+
+
+def complete(
+    space: MorphSpace, descendant: Descendant, fixed: Mapping[str, Any], rng: np.random.Generator
+) -> tuple[dict[str, Any], Descendant]:
+    """Parameters of an architecture with those that are decided put in, and what they then stand for.
+
+    Raises:
+        EncodingError: If a decided parameter is not one that the space knows.
+    """
+    params = {**encode(space, descendant.steps), **fixed}
+    for i in range(value_of(space, params, N_STEPS)):
+        params.setdefault(op_name(i), str(space.morphisms[int(rng.integers(len(space.morphisms)))]))
+        params.setdefault(at_name(i), float(rng.random()))
+    return params, decode(space, params)
 
 
 def value_of(space: MorphSpace, params: Mapping[str, Any], name: str, where: str = "") -> Any:

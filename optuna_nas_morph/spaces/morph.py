@@ -1,13 +1,16 @@
-"""Search spaces: what a study may propose."""
+"""Open spaces: everything that morphisms reach from a seed."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from optuna_nas_morph.errors import MorphismError, SpaceMismatchError
 from optuna_nas_morph.ir import Architecture, LabelledGraph
@@ -73,6 +76,11 @@ class Descendant:
     def graph(self) -> LabelledGraph:
         """What a graph kernel sees of the architecture."""
         return self.architecture.kernel_graph()
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the architecture."""
+        return self.architecture.fingerprint
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,7 @@ class MorphSpace:
                 return found
         return None
 
-    def children(self, architecture: Architecture) -> Iterator[tuple[Step, Architecture]]:
+    def steps_from(self, architecture: Architecture) -> Iterator[tuple[Step, Architecture]]:
         """Every step that can be taken from an architecture, with its result."""
         for morphism in self.morphisms:
             sites = self.sites(architecture, morphism)
@@ -231,6 +239,73 @@ class MorphSpace:
             steps.clear()
         steps[key] = found
         return found
+
+    # Members, and how to move among them.
+
+    @property
+    def size(self) -> None:
+        """Nobody can tell how many architectures there are."""
+        return None
+
+    @property
+    def feature_is_categorical(self) -> tuple[bool, ...]:
+        """All `features` are numbers."""
+        return (False, False, False)
+
+    def features(self, candidate: Descendant) -> tuple[float, ...]:
+        """Logarithms of parameters, operations and nodes relative to the seed and the limits of the space: 0 to 1."""
+
+        def scale(value: int, low: int, high: int) -> float:
+            return math.log(max(1, value) / max(1, low)) / math.log(2 * max(1, high) / max(1, low))
+
+        architecture, seed = candidate.architecture, self.seed
+        return (
+            scale(architecture.n_parameters, seed.n_parameters, self.max_parameters),
+            scale(architecture.flops, seed.flops, self.max_flops),
+            scale(len(architecture.nodes), len(seed.nodes), self.max_nodes),
+        )
+
+    def first(self, rng: np.random.Generator | None = None) -> Descendant:
+        """The seed."""
+        return Descendant((), self.seed)
+
+    def random(self, rng: np.random.Generator) -> Descendant:
+        """A random walk of any length from the seed, as far as the space goes."""
+        member = self.first()
+        for _ in range(int(rng.integers(1, self.max_morphisms + 1))):
+            member = self.random_child(member, rng) or member
+        return member
+
+    def random_child(self, parent: Descendant, rng: np.random.Generator) -> Descendant | None:
+        """One random step: a morphism of the space, then a place, both uniform; :obj:`None` where it leads nowhere."""
+        if self.is_leaf(parent):
+            return None
+        morphism = self.morphisms[int(rng.integers(len(self.morphisms)))]
+        found = self.nearest(parent.architecture, morphism, rng.random())
+        return None if found is None else Descendant((*parent.steps, found[0]), found[1])
+
+    def is_leaf(self, member: Descendant) -> bool:
+        """Whether the longest chain is reached."""
+        return len(member.steps) >= self.max_morphisms
+
+    def children(self, parent: Descendant) -> Iterator[Descendant]:
+        """Every architecture one step further."""
+        if not self.is_leaf(parent):
+            for step, architecture in self.steps_from(parent.architecture):
+                yield Descendant((*parent.steps, step), architecture)
+
+    def members(self) -> Iterator[Descendant]:
+        """Every architecture, those with fewer steps first, each fingerprint once."""
+        layer, known = [self.first()], {self.seed.fingerprint}
+        while layer:
+            yield from layer
+            following = []
+            for parent in layer:
+                for child in self.children(parent):
+                    if child.fingerprint not in known:
+                        known.add(child.fingerprint)
+                        following.append(child)
+            layer = following
 
     # Identity.
 
@@ -272,8 +347,13 @@ class MorphSpace:
         text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def difference(self, other: MorphSpace) -> str:
-        """What two spaces differ in, for people."""
+    def difference(self, stored: dict[str, Any]) -> str:
+        """What a stored space has otherwise, for people.
+
+        Raises:
+            SpaceMismatchError: If it is of another version or describes no space.
+        """
+        other = MorphSpace.from_dict(stored)
         mine, theirs = self.to_dict(), other.to_dict()
         parts = [
             f"{name} is {theirs[name]!r}, not {mine[name]!r}"

@@ -1,0 +1,3 @@
+"""What every parameter of an architecture is called."""
+
+PREFIX = "arch/"

@@ -1,0 +1,7 @@
+"""What a study may propose: open spaces that grow from a seed, and closed ones with fixed choices."""
+
+from optuna_nas_morph.spaces.base import Candidate, Space
+from optuna_nas_morph.spaces.cell import Cell, CellSpace
+from optuna_nas_morph.spaces.morph import DEFAULT_MORPHISMS, Descendant, MorphSpace, Step
+
+__all__ = ["DEFAULT_MORPHISMS", "Candidate", "Cell", "CellSpace", "Descendant", "MorphSpace", "Space", "Step"]
