@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph import encoding, kernels, lineage
 from optuna_nas_morph.acquisition import Acquisition, ThompsonSampling
+from optuna_nas_morph.ahead import Ahead
 from optuna_nas_morph.encoding import AnySpace
 from optuna_nas_morph.errors import EncodingError
 from optuna_nas_morph.history import History, HistoryReader, write_claim
@@ -37,12 +38,18 @@ class MorphBOSampler(BaseSampler):
 
     Architectures come from `suggest_architecture` or `suggest_network`, whose space the sampler reads from the study. A
     Gaussian process with a Weisfeiler-Lehman graph kernel (NAS-BOWL, Ru et al., 2021) on architectures and a Matern
-    kernel on hyperparameters is fitted to the finished trials; the proposal has the largest acquisition found by a
-    tree-structured search over morphisms from every architecture that was evaluated (Auto-Keras, Jin et al., 2019).
+    kernel on hyperparameters is fitted to the finished trials; the proposal has the largest acquisition found, in an
+    open space by a tree-structured search over morphisms from every architecture that was evaluated (Auto-Keras, Jin et
+    al., 2019).
     Running trials of all workers are taken into account, and nothing is proposed twice.
 
-    Without an architecture in the objective it is a Gaussian-process sampler for ordinary parameters. Several
-    objectives are scalarised with random weights (ParEGO). A pruned trial counts with the last value that it reported.
+    Hyperparameters that the objective suggests, before or after the architecture, are modelled jointly with it, also
+    those that it asks for under a condition. Without an architecture in the objective it is a Gaussian-process sampler
+    for ordinary parameters.
+
+    Of several objectives the hypervolume is improved. Constraints that trials have set
+    (:meth:`optuna.trial.Trial.set_constraint`) are modelled, and proposals are likely to keep to them. A pruned trial
+    counts with what it would have come to, judging by the others from its last step on.
 
     Nothing that is fitted is kept as truth on the sampler: everything is derived from the storage at each proposal, so
     that studies can be resumed and shared by processes.
@@ -51,9 +58,12 @@ class MorphBOSampler(BaseSampler):
         kernel:
             A graph kernel of GraKeL's; by default `optuna_nas_morph.kernels.WeisfeilerLehman`.
         acquisition:
-            The acquisition function; by default `optuna_nas_morph.acquisition.LogExpectedImprovement`.
+            The acquisition function; by default `optuna_nas_morph.acquisition.LogExpectedImprovement`, and with several
+            objectives `optuna_nas_morph.acquisition.LogExpectedHypervolumeImprovement`. With one given, several
+            objectives are scalarised with random weights (ParEGO).
         search:
-            How architectures are searched; by default `optuna_nas_morph.search.TreeSearch`.
+            How architectures are searched (`optuna_nas_morph.search`). By default `TreeSearch` in a `MorphSpace`; in a
+            `CellSpace` every cell is looked at, or where those are too many, `NeighbourSearch`.
         n_startup_trials:
             Trials before the surrogate is used. The first is the seed architecture, the others are random chains of
             morphisms of any length; hyperparameters are drawn by ``independent_sampler``.
@@ -66,6 +76,12 @@ class MorphBOSampler(BaseSampler):
             Whether the objective has no noise.
         warn_independent_sampling:
             Whether to warn when a hyperparameter is drawn by ``independent_sampler`` after the startup.
+        max_staleness:
+            How many results a proposal may lack. With 0 a proposal is made when it is asked for. With 1 or more the
+            next one is computed on the CPU while the objective trains (on a GPU): it then lacks the result of that
+            trial, which counts as running, and those that other workers have brought meanwhile; where these are more
+            than allowed, it is made anew when it is asked for. For ``w`` workers, ``max_staleness=w`` keeps all of them
+            from waiting.
     """
 
     def __init__(
@@ -79,9 +95,12 @@ class MorphBOSampler(BaseSampler):
         independent_sampler: BaseSampler | None = None,
         deterministic_objective: bool = False,
         warn_independent_sampling: bool = True,
+        max_staleness: int = 0,
     ) -> None:
         if type(n_startup_trials) is not int or n_startup_trials < 0:
             raise ValueError(f"n_startup_trials must be a non-negative integer but got {n_startup_trials!r}.")
+        if type(max_staleness) is not int or max_staleness < 0:
+            raise ValueError(f"max_staleness must be a non-negative integer but got {max_staleness!r}.")
         if seed is not None and (type(seed) is not int or seed < 0):
             raise ValueError(f"seed must be a non-negative integer or None but got {seed!r}.")
         if kernel is not None:
@@ -101,16 +120,18 @@ class MorphBOSampler(BaseSampler):
         self._independent_sampler = independent_sampler
         self._deterministic = deterministic_objective
         self._warn_independent_sampling = warn_independent_sampling
+        self._max_staleness = max_staleness
         self._reset_caches()
 
     def _reset_caches(self) -> None:
-        """What can be lost at any time: decoded trials, the rest of proposals."""
+        """What can be lost at any time: decoded trials, proposals that are prepared, the rest of proposals."""
         self._lock = threading.RLock()
         self._reader = HistoryReader()
+        self._ahead = Ahead(self._max_staleness)
         self._conditioned: dict[tuple[int, int], dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        caches = ("_lock", "_reader", "_conditioned")
+        caches = ("_lock", "_reader", "_ahead", "_conditioned")
         return {name: value for name, value in self.__dict__.items() if name not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -208,10 +229,12 @@ class MorphBOSampler(BaseSampler):
 
         task = Task(space, Cube(modelled), fixed, signs)
         with self._lock:
-            for _ in range(N_CLAIMS):
+            for attempt in range(N_CLAIMS):
                 history = self._reader.read(study, space, trial.number)
+                prepared = self._prepared(study, task, history) if attempt == 0 else None
                 try:
-                    proposal = self._propose_once(trial, task, history)
+                    rng = np.random.default_rng([self.seed, trial.number])
+                    proposal = prepared or self._propose_once(task, history, rng)
                 except EncodingError as e:
                     raise EncodingError(f"trial {trial.number} cannot be proposed: {e}") from e
                 if not proposal.params:
@@ -226,15 +249,38 @@ class MorphBOSampler(BaseSampler):
                 rivals = {o.key for o in self._reader.read(study, space, trial.number).observations} - known
                 if self._reader.key(space, params, trial.distributions) not in rivals:
                     break
+            self._prepare(study, trial.number, Task(space, Cube(hyperparameters), {}, signs))
         return {**proposal.spare, **proposal.params}
 
-    def _propose_once(self, trial: FrozenTrial, task: Task, history: History) -> Proposal:
+    def _prepare(self, study: Study, number: int, task: Task) -> None:
+        """Begin to compute the proposal that follows a trial, which counts as running."""
+        if self._ahead.max_staleness == 0:
+            return
+        history = self._reader.read(study, task.space, -1)
+        if self._is_startup(task, history):
+            return
+        rng = np.random.default_rng([self.seed, number, 1])
+        n_results = sum(o.state.is_finished() for o in history.observations)
+        self._ahead.prepare(study._study_id, task, n_results, lambda: self._propose_once(task, history, rng))
+
+    def _prepared(self, study: Study, task: Task, history: History) -> Proposal | None:
+        """The proposal prepared for this trial, if it may be used: it is not too old, and no one has made it his."""
+        n_results = sum(o.state.is_finished() for o in history.observations)
+        proposal = self._ahead.take(study._study_id, task, n_results)
+        if proposal is None:
+            return None
+        key = self._reader.key(task.space, proposal.params, task.cube.distributions)
+        return None if key in {o.key for o in history.observations} else proposal
+
+    def _is_startup(self, task: Task, history: History) -> bool:
+        usable = (o for o in history.observations if task.cube.contains(o.hyperparameters))
+        return sum(o.values is not None for o in usable) < max(1, self._n_startup_trials)
+
+    def _propose_once(self, task: Task, history: History, rng: np.random.Generator) -> Proposal:
         from optuna_nas_morph.proposal import Settings, propose, propose_startup
 
-        rng = np.random.default_rng([self.seed, trial.number])
         observations = history.observations
-        n_observed = sum(o.values is not None and task.cube.contains(o.hyperparameters) for o in observations)
-        if n_observed < max(1, self._n_startup_trials):
+        if self._is_startup(task, history):
             return propose_startup(task, observations, rng)
         settings = Settings(self._graph_kernel(), self._acquisition, self._search, self._deterministic)
         return propose(task, observations, settings, rng)
