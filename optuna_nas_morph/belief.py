@@ -100,12 +100,14 @@ def believe(
     )
     feasible = np.array([_is_feasible(observed[i], names) for i in rows])
     value: _Value | None = None
-    if by_volume and feasible.any():
+    if not feasible.any():
+        pass  # First of all one has to be found that keeps to the constraints.
+    elif by_volume:
         value = _hypervolume_improvement(np.stack(targets, axis=1)[feasible])
     elif isinstance(acquisition, ThompsonSampling):
         path = surrogate.path(0, rng)
         value = lambda points, means, variances: path(points)  # noqa: E731
-    elif feasible.any():
+    else:
         # With equal training everywhere the best observed value is the mark; else the best that would be seen at the
         # reference training.
         at_reference = Points(points.graphs, points.owner[rows], reference[rows])
@@ -160,7 +162,7 @@ def _pointwise(acquisition: Acquisition, best: float) -> _Value:
 
 def _hypervolume_improvement(values: np.ndarray) -> _Value:
     front = values[pareto_front(values)]
-    lower, upper = non_dominated_boxes(front, reference_point(front))
+    lower, upper = non_dominated_boxes(front, reference_point(values))
     k = values.shape[1]
 
     def value(points: Points, means: np.ndarray, variances: np.ndarray) -> np.ndarray:

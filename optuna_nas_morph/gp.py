@@ -40,9 +40,11 @@ Floats = NDArray[np.float64]
 
 MINIMUM_NOISE = 1e-6
 MINIMUM_VARIANCE = 1e-12
-MANY = 300
+MANY = 100
 """Observations from which on a fit starts from one to a part of them."""
 
+_N_STEPS = 200
+_N_FINE_STEPS = 10
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # relative to the mean variance
 _LARGEST_LOG = 9.0  # hyperparameters stay between exp(-9) and exp(9), rho's odds too
 _SMALLEST_LOG_NOISE = float(np.log(MINIMUM_NOISE))
@@ -238,8 +240,8 @@ def fit(
     """Find the hyperparameters that maximise marginal likelihood times prior, and condition on the observations.
 
     L-BFGS-B in the logarithms of the hyperparameters, from ``start`` (or from the middle of the prior) and from
-    ``n_restarts`` random points. Of more than ``MANY`` observations, that many random ones are fitted to first, and the
-    fit to all of them starts from what was found. No observation is left out of the posterior.
+    ``n_restarts`` random points. Of more than ``MANY`` observations, that many random ones are fitted to first, and a
+    few steps with all of them start from what was found. No observation is left out of the posterior.
 
     Args:
         grams:
@@ -265,7 +267,7 @@ def fit(
     """
     if n_restarts < 0:
         raise ValueError(f"n_restarts must be non-negative but got {n_restarts}.")
-    data = _Data.of(grams, z, is_categorical, y)
+    data, n_steps = _Data.of(grams, z, is_categorical, y), _N_STEPS
     if len(data.y) > MANY and start is None:
         some = np.sort(rng.choice(len(data.y), MANY, replace=False))
         part = None if grams is None else np.asarray(grams)[:, some][:, :, some]
@@ -278,7 +280,7 @@ def fit(
             deterministic=deterministic,
             n_restarts=n_restarts,
         )
-        start, n_restarts = coarse.hyperparameters, 0
+        start, n_restarts, n_steps = coarse.hyperparameters, 0, _N_FINE_STEPS
     model = _Model(len(data.grams), len(data.squared_differences), deterministic)
     center = model.default()
     starts = [center if start is None else model.from_hyperparameters(start)]
@@ -290,7 +292,7 @@ def fit(
         return -likelihood - prior, -likelihood_gradient - prior_gradient
 
     bounds = list(zip(*model.bounds(), strict=True))
-    options = {"gtol": 1e-2, "ftol": 1e-7, "maxiter": 200}
+    options = {"gtol": 1e-2, "ftol": 1e-7, "maxiter": n_steps}
     results = [minimize(loss, x0, jac=True, method="L-BFGS-B", bounds=bounds, options=options) for x0 in starts]
     best = min(results, key=lambda result: float(result.fun))
     return condition(grams, z, is_categorical, y, model.to_hyperparameters(best.x))

@@ -95,9 +95,9 @@ _N_COPIES = 8
 class Conditions:
     """Which hyperparameters an objective asks for: learned from what it has asked for so far.
 
-    A decision tree from the hyperparameters and features of the architecture to the set of those that are asked for.
-    It is shown every trial several times with random values where a hyperparameter was not asked for, so that it
-    decides by none that may not be there. Where all of them always are, nothing is learned.
+    For each one that is not always asked for, a decision tree from the features of the architecture and those of the
+    others that have been there whenever it has. It is shown every trial several times with random values where one was
+    not asked for, so that it decides by none that may not be there. Where all of them always are, nothing is learned.
 
     Args:
         cube:
@@ -112,16 +112,20 @@ class Conditions:
         missing = np.isnan(points)
         self.conditional = np.flatnonzero(missing.any(axis=0))
         """Indices of the hyperparameters that are not always asked for."""
-        self._sets, labels = np.unique(missing, axis=0, return_inverse=True)
-        self._tree: Any = None
-        if len(self._sets) > 1:
+        self._trees: list[tuple[np.ndarray, Any]] = []  # per conditional one: what it may depend on, and its tree
+        if len(self.conditional):
             # Imported when it is needed: it takes a second.
             from sklearn.tree import DecisionTreeClassifier
 
             again = np.tile(points, (_N_COPIES, 1))
             filled = np.where(np.isnan(again), cube.sample(len(again), np.random.default_rng(0)), again)
             seen = np.concatenate([filled, np.tile(features, (_N_COPIES, 1))], axis=1)
-            self._tree = DecisionTreeClassifier(random_state=0).fit(seen, np.tile(labels.reshape(-1), _N_COPIES))
+            for i in self.conditional:
+                was_there = np.all(~missing | missing[:, [i]], axis=0) & (np.arange(cube.n_dims) != i)
+                may_matter = np.concatenate([was_there, np.ones(features.shape[1], dtype=bool)])
+                tree = DecisionTreeClassifier(random_state=0)
+                tree.fit(seen * may_matter, np.tile(missing[:, i], _N_COPIES))
+                self._trees.append((may_matter, tree))
 
     def apply(self, points: np.ndarray, features: np.ndarray) -> np.ndarray:
         """Put NaN where a hyperparameter would not be asked for.
@@ -132,13 +136,12 @@ class Conditions:
             features:
                 Features of the architectures that they come with.  # (m, f)
         """
-        if not len(points) or not len(self._sets):
-            return points
-        if self._tree is None:
-            sets = np.repeat(self._sets, len(points), axis=0)
-        else:
-            sets = self._sets[self._tree.predict(np.concatenate([points, features], axis=1))]
-        return np.where(sets, math.nan, points)
+        applied = points.copy()
+        if len(points):
+            seen = np.concatenate([points, features], axis=1)
+            for i, (may_matter, tree) in zip(self.conditional, self._trees, strict=True):
+                applied[tree.predict(seen * may_matter), i] = math.nan
+        return applied
 
     def expand(self, points: np.ndarray) -> np.ndarray:
         """What a Gaussian process is given: 0.5 where a value is NaN, and per conditional one whether it is.

@@ -139,7 +139,7 @@ class Path:
     def _draw(self, graphs: list[LabelledGraph | None], z: np.ndarray) -> np.ndarray:
         posterior = self._posterior or self.surrogate.posteriors[self.k]
         cross, grams = self._grams(graphs)
-        values = posterior.sample(cross, grams, z, self.rng)[0]
+        values: np.ndarray = posterior.sample(cross, grams, z, self.rng)[0]
         if len(self._anchors) < _N_ANCHORS:
             n = _N_ANCHORS - len(self._anchors)
             cross = None if cross is None else cross[:, :n]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -72,6 +73,7 @@ def feasibility(column: np.ndarray) -> tuple[np.ndarray, float]:
     """A constraint, turned so that larger is better, and standardised.
 
     Values are put on a symmetric logarithmic scale first, which leaves their sign alone: what counts is the border.
+    Those far from it, infinities too, count as a thousand times the median: they must not make the others look equal.
 
     Args:
         column:
@@ -80,10 +82,11 @@ def feasibility(column: np.ndarray) -> tuple[np.ndarray, float]:
     Returns:
         Targets with mean 0 and variance 1 (all 0 where they do not differ), and where the border is on their scale.
     """
+    sizes = np.abs(column)
+    known = sizes[(sizes > 0) & np.isfinite(sizes)]
+    scale = float(np.quantile(known, 0.5, method="lower")) if len(known) else 1.0
     with np.errstate(over="ignore"):
-        sizes = np.abs(np.clip(column, -1e300, 1e300))
-        scale = float(np.median(sizes[sizes > 0])) if np.any(sizes > 0) else 1.0
-        logs = -np.sign(column) * np.log1p(sizes / scale)
+        logs = -np.sign(column) * np.log1p(np.minimum(sizes / scale, 1e3))
     mean, deviation = float(np.mean(logs)), float(np.std(logs))
     if deviation <= 1e-14:
         return np.zeros(len(column)), -mean
@@ -110,9 +113,10 @@ def extrapolate(curves: Sequence[Mapping[int, float]], finals: np.ndarray, is_pa
         step = max(curves[i], default=-1)
         if step not in gains:
             pairs = [(finals[j], curve[step]) for j, curve in enumerate(curves) if not is_partial[j] and step in curve]
-            known = [final - value for final, value in pairs if np.isfinite(final) and np.isfinite(value)]
-            gains[step] = float(np.median(known)) if known else 0.0
-        result[i] += gains[step]
+            # Python's numbers, as the sums may overflow: numpy's would warn.
+            known = [gain for gain in (float(final) - float(value) for final, value in pairs) if math.isfinite(gain)]
+            gains[step] = float(np.median(np.clip(known, -1e307, 1e307))) if known else 0.0
+        result[i] = float(finals[i]) + gains[step]
     return result
 
 

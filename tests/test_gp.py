@@ -11,6 +11,7 @@ from scipy.optimize import check_grad
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
+from optuna_nas_morph import gp
 from optuna_nas_morph.gp import (
     MINIMUM_NOISE,
     Hyperparameters,
@@ -287,6 +288,87 @@ def test_believer_keeps_the_mean_and_lowers_the_variance(kind):
     believed_mean, believed_variance = believer.predict(cross_of_all, z_new)
     np.testing.assert_allclose(believed_mean, mean, atol=1e-8)
     assert np.all(believed_variance < variance)
+
+
+# Many observations.
+
+
+def many(kind, n):
+    """Return n observations of a function that the kernel can have."""
+    n_levels, is_categorical, h = kind
+    grams, z, _ = problem(21, n, n_levels, is_categorical)
+    rng = np.random.default_rng(22)
+    y = condition(grams, z, is_categorical, np.zeros(n), h).cholesky @ rng.normal(size=n)
+    return grams, z, is_categorical, (y - y.mean()) / y.std()
+
+
+def test_fit_from_coarse_to_fine_is_about_as_good_as_at_once(kind, monkeypatch):
+    observations = many(kind, 120)
+    at_once = fit(*observations, rng=np.random.default_rng(0))
+    monkeypatch.setattr(gp, "MANY", 40)
+    coarse_to_fine = fit(*observations, rng=np.random.default_rng(0))
+    assert len(coarse_to_fine.y) == 120
+    np.testing.assert_array_equal(coarse_to_fine.y, observations[-1])
+    assert coarse_to_fine.log_marginal_likelihood > at_once.log_marginal_likelihood - 1
+
+
+def test_fit_from_coarse_to_fine_costs_one_start_on_all(kind, monkeypatch):
+    n_started: list[int] = []
+
+    def spy(loss, x0, **rest):
+        n_started.append(len(loss.__closure__[0].cell_contents.y))
+        return minimize(loss, x0, **rest)
+
+    minimize = gp.minimize
+    monkeypatch.setattr(gp, "minimize", spy)
+    monkeypatch.setattr(gp, "MANY", 20)
+    fit(*many(kind, 21), rng=np.random.default_rng(0), n_restarts=2)
+    assert n_started == [20, 20, 20, 21]
+    n_started.clear()
+    fit(*many(kind, 20), rng=np.random.default_rng(0), n_restarts=2)
+    assert n_started == [20, 20, 20]
+
+
+def test_same_generator_same_fit_to_many(kind, monkeypatch):
+    monkeypatch.setattr(gp, "MANY", 15)
+    observations = many(kind, 40)
+    first, second = (fit(*observations, rng=np.random.default_rng(3)).hyperparameters for _ in range(2))
+    assert first == second
+
+
+def test_as_many_as_are_many():
+    rng = np.random.default_rng(0)
+    z = rng.random((gp.MANY + 20, 2))
+    y = np.sin(5 * z[:, 0]) + 0.1 * rng.normal(size=len(z))
+    posterior = fit(None, z, NUMERIC[:2], (y - y.mean()) / y.std(), rng=rng)
+    assert len(posterior.y) == gp.MANY + 20
+    assert posterior.hyperparameters.noise < 0.05
+    scales = posterior.hyperparameters.inverse_squared_lengthscales
+    assert scales[0] > 5 * scales[1]
+
+
+# Fantasies with a noise of their own.
+
+
+def test_fantasies_without_noise_are_interpolated(kind):
+    n_levels, is_categorical, h = kind
+    grams, z, y = problem(12, 15, n_levels, is_categorical)
+    (train, z_train, y_train), (cross, among, z_new) = split(grams, z, y, 10)
+    posterior = condition(train, z_train, is_categorical, y_train, h)
+    cross_of_all = None if grams is None else grams[:, 10:, :]
+    exact = posterior.fantasize(cross, among, z_new, y[10:], noise=1e-8)
+    mean, variance = exact.predict(cross_of_all, z_new)
+    np.testing.assert_allclose(mean, y[10:], atol=1e-4)
+    assert np.all(variance < 1e-6)
+    # Observations keep theirs: the textbook formula with two noises.
+    noises = np.append(np.full(10, h.noise), np.full(5, 0.3))
+    extended = posterior.fantasize(cross, among, z_new, y[10:], noise=0.3)
+    k = naive_covariance(h, grams, z, z, is_categorical)
+    mean, variance = extended.predict(grams, z)
+    np.testing.assert_allclose(mean, k @ np.linalg.solve(k + np.diag(noises), y), atol=1e-9)
+    np.testing.assert_allclose(variance, np.diagonal(k - k @ np.linalg.solve(k + np.diag(noises), k)), atol=1e-9)
+    same = posterior.fantasize(cross, among, z_new, y[10:], noise=h.noise)
+    np.testing.assert_array_equal(same.alpha, posterior.fantasize(cross, among, z_new, y[10:]).alpha)
 
 
 def test_no_pending_point():

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from optuna_nas_morph.hyperparameters import Cube
+from optuna_nas_morph.hyperparameters import Conditions, Cube
 
 DISTRIBUTIONS: dict[str, BaseDistribution] = {
     "float": FloatDistribution(-3.0, 5.0),
@@ -132,3 +132,147 @@ def test_an_empty_cube() -> None:
     assert cube.encode({"anything": 1}).shape == (0,)
     assert cube.snap(np.empty((3, 0))).shape == (3, 0)
     assert cube.perturb(np.empty((2, 0)), 0.1, np.random.default_rng(0)).shape == (2, 0)
+
+
+# What is there and what is not.
+
+
+@given(st.sets(st.sampled_from(sorted(DISTRIBUTIONS))), RNG_SEEDS)
+def test_what_is_not_there_is_nan_and_back(names: set[str], seed: int) -> None:
+    everything = CUBE.decode(CUBE.sample(1, np.random.default_rng(seed))[0])
+    params = {name: value for name, value in everything.items() if name in names}
+    point = CUBE.encode(params)
+    np.testing.assert_array_equal(np.isnan(point), [name not in names for name in DISTRIBUTIONS])
+    decoded = CUBE.decode(point)
+    assert decoded.keys() == params.keys()
+    assert close(decoded, params)
+    np.testing.assert_array_equal(np.isnan(CUBE.snap(point[None])[0]), np.isnan(point))
+
+
+# What an objective asks for.
+
+OPTIMIZER = CategoricalDistribution(("adam", "sgd", "rmsprop"))
+TRAINING = Cube(
+    {
+        "nesterov": CategoricalDistribution((False, True)),  # for sgd with much momentum
+        "lr": FloatDistribution(1e-4, 1e-1, log=True),
+        "momentum": FloatDistribution(0.0, 1.0),  # for sgd
+        "optimizer": OPTIMIZER,
+        "dropout": FloatDistribution(0.0, 0.5),  # for large architectures
+    }
+)
+NESTEROV, LR, MOMENTUM, OPTIMIZER_AT, DROPOUT = range(5)
+
+
+def asked(points: np.ndarray, features: np.ndarray) -> np.ndarray:
+    """Points with NaN where the objective would not ask."""
+    is_sgd = points[:, OPTIMIZER_AT] == 1
+    points = points.copy()
+    points[~(is_sgd & (points[:, MOMENTUM] > 0.5)), NESTEROV] = np.nan
+    points[~is_sgd, MOMENTUM] = np.nan
+    points[features[:, 1] <= 0.5, DROPOUT] = np.nan
+    return points
+
+
+def drawn(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points where everything is there, and features of architectures, of which the second matters."""
+    rng = np.random.default_rng(seed)
+    return TRAINING.sample(n, rng), rng.random((n, 3))
+
+
+def learned(n: int, seed: int) -> Conditions:
+    points, features = drawn(n, seed)
+    return Conditions(TRAINING, asked(points, features), features)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nested_conditions_are_learned(seed: int) -> None:
+    conditions = learned(80, seed)
+    assert conditions.conditional.tolist() == [NESTEROV, MOMENTUM, DROPOUT]
+    points, features = drawn(1000, 100 + seed)
+    # Where numbers decide, up to what has been seen.
+    clear = (np.abs(points[:, MOMENTUM] - 0.5) > 0.15) & (np.abs(features[:, 1] - 0.5) > 0.15)
+    right = np.all(np.isnan(conditions.apply(points, features)) == np.isnan(asked(points, features)), axis=1)
+    assert right[clear].mean() > 0.95
+    # What the optimizer alone decides is known exactly.
+    np.testing.assert_array_equal(
+        np.isnan(conditions.apply(points, features)[:, MOMENTUM]), points[:, OPTIMIZER_AT] != 1
+    )
+
+
+def test_what_is_asked_for_keeps_its_value() -> None:
+    points, features = drawn(200, 1)
+    before = points.copy()
+    applied = learned(60, 0).apply(points, features)
+    there = ~np.isnan(applied)
+    np.testing.assert_array_equal(applied[there], points[there])
+    np.testing.assert_array_equal(points, before)
+    assert there[:, [LR, OPTIMIZER_AT]].all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_nothing_is_decided_by_what_is_not_there(seed: int) -> None:
+    conditions = learned(60, seed)
+    points, features = drawn(300, 2)
+    applied = conditions.apply(points, features)
+    other = np.where(np.isnan(applied), TRAINING.sample(300, np.random.default_rng(3)), points)
+    again = conditions.apply(other, features)
+    differ = np.any(np.isnan(again) != np.isnan(applied), axis=1)
+    # No more than the few that a leaf of one trial decides.
+    assert differ.mean() < 0.02
+    # And what a Gaussian process is given does not depend on it.
+    np.testing.assert_array_equal(conditions.expand(again[~differ]), conditions.expand(applied[~differ]))
+
+
+def test_a_hyperparameter_does_not_decide_on_itself_nor_on_what_it_depends_on() -> None:
+    # Once a study has settled, whatever is there has one value, by which it is told from what is not there.
+    points, features = drawn(60, 0)
+    points[:, MOMENTUM], points[:, NESTEROV] = 0.9, 1
+    conditions = Conditions(TRAINING, asked(points, features), features)
+    points, features = drawn(500, 1)
+    applied = conditions.apply(points, features)
+    np.testing.assert_array_equal(np.isnan(applied[:, MOMENTUM]), points[:, OPTIMIZER_AT] != 1)
+
+
+def test_what_a_gaussian_process_is_given() -> None:
+    conditions = learned(60, 0)
+    point = np.array([[np.nan, 0.3, 0.7, 1.0, np.nan]])
+    np.testing.assert_array_equal(conditions.expand(point), [[0.5, 0.3, 0.7, 1.0, 0.5, 1.0, 0.0, 1.0]])
+
+
+def test_without_conditions_nothing_is_learned() -> None:
+    points, features = drawn(20, 0)
+    conditions = Conditions(TRAINING, points, features)
+    assert len(conditions.conditional) == 0
+    np.testing.assert_array_equal(conditions.apply(points, features), points)
+    np.testing.assert_array_equal(conditions.expand(points), points)
+
+
+def test_what_was_never_asked_for_is_never_there() -> None:
+    points, features = drawn(20, 0)
+    points[:, DROPOUT] = np.nan
+    conditions = Conditions(TRAINING, points, features)
+    assert conditions.conditional.tolist() == [DROPOUT]
+    applied = conditions.apply(*drawn(5, 1))
+    np.testing.assert_array_equal(np.isnan(applied), [[False] * 4 + [True]] * 5)
+
+
+def test_one_trial_without_features_and_no_trial_at_all() -> None:
+    point = np.array([[np.nan, 0.1, 0.2, 0.0, 0.3]])
+    one = Conditions(TRAINING, point, np.empty((1, 0)))
+    assert np.isnan(one.apply(TRAINING.sample(3, np.random.default_rng(0)), np.empty((3, 0)))[:, 0]).all()
+    none = Conditions(TRAINING, np.empty((0, 5)), np.empty((0, 2)))
+    points = TRAINING.sample(3, np.random.default_rng(0))
+    np.testing.assert_array_equal(none.apply(points, np.empty((3, 2))), points)
+    assert one.apply(np.empty((0, 5)), np.empty((0, 0))).shape == (0, 5)
+    empty = Conditions(Cube({}), np.empty((3, 0)), np.ones((3, 2)))
+    assert empty.apply(np.empty((2, 0)), np.ones((2, 2))).shape == (2, 0)
+    assert empty.expand(np.empty((2, 0))).shape == (2, 0)
+
+
+def test_the_same_trials_teach_the_same() -> None:
+    points, features = drawn(200, 5)
+    np.random.seed(1)  # noqa: NPY002
+    first = learned(30, 0).apply(points, features)
+    np.random.seed(2)  # noqa: NPY002
+    np.testing.assert_array_equal(learned(30, 0).apply(points, features), first)

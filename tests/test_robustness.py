@@ -51,9 +51,7 @@ def trials(
         kept = value if state == COMPLETE else None
         distributions = {name: known[name] for name in params}
         result.append(
-            create_trial(
-                state=state, value=kept, params=params, distributions=distributions, intermediate_values=steps
-            )
+            create_trial(state=state, value=kept, params=params, distributions=distributions, intermediate_values=steps)
         )
     return result
 

