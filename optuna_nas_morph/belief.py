@@ -20,10 +20,13 @@ from optuna_nas_morph.acquisition.log_expected_hypervolume_improvement import (
     reference_point,
 )
 from optuna_nas_morph.history import Observation
-from optuna_nas_morph.surrogate import Points, Quantity, Surrogate, fit_surrogate
+from optuna_nas_morph.surrogate import N_ANCHORS, Points, Quantity, Surrogate, fit_surrogate
 from optuna_nas_morph.targets import chebyshev, extrapolate, feasibility, log_regret, pareto_front, standardise
 
 Values = Callable[[Points], np.ndarray]
+_PRICE_OF_DRAW = 10
+"""How much more a value that is drawn jointly costs than a mean and a variance, about."""
+
 _Value = Callable[[Points, np.ndarray, np.ndarray], np.ndarray]  # of points, predicted means (k, m), variances (k, m)
 
 
@@ -36,10 +39,13 @@ class Belief:
             Gaussian processes of the objectives, then of the constraints.
         acquisition:
             How much each point is worth trying, to be maximised, of shape (m,).
+        n_covariances:
+            Similarities to observations that it takes, per point.
     """
 
     surrogate: Surrogate
     acquisition: Values
+    n_covariances: int
 
 
 def believe(
@@ -122,7 +128,10 @@ def believe(
             total = total + log_probability_of_feasibility(means[k], variances[k], border)
         return total
 
-    return Belief(surrogate, whole)
+    n_covariances = sum(len(posterior.y) for posterior in surrogate.posteriors)
+    if isinstance(acquisition, ThompsonSampling):
+        n_covariances += N_ANCHORS * _PRICE_OF_DRAW
+    return Belief(surrogate, whole, n_covariances)
 
 
 def _targets(

@@ -195,7 +195,10 @@ def register_space(study: optuna.Study, space: AnySpace) -> None:
         SpaceMismatchError: If the study holds another space; the message says what differs.
     """
     with _live_lock:
-        space = _live.setdefault(space.digest, space)
+        # Of equal spaces the first, which remembers most. But a function can be another one under an old name.
+        if _live.get(space.digest) != space:
+            _live[space.digest] = space
+        space = _live[space.digest]
     stored = _stored_space(study)
     if stored is None:
         description: dict[str, Any] = {"digest": space.digest, "space": space.to_dict()}

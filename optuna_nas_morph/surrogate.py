@@ -95,14 +95,14 @@ class Surrogate:
                 continue
             used, place = np.unique(points.owner[rows], return_inverse=True)
             cross = self.kernel.cross([points.graphs[i] for i in used])
-            yield rows, cross if len(used) == len(place) and np.all(np.diff(place) > 0) else cross[:, place]
+            yield rows, cross if np.all(np.diff(place) > 0) else cross[:, place]
 
     def path(self, k: int, rng: np.random.Generator) -> Path:
         """One function drawn from the posterior of quantity ``k``."""
         return Path(self, k, rng)
 
 
-_N_ANCHORS = 500
+N_ANCHORS = 500
 
 
 @dataclass
@@ -125,8 +125,8 @@ class Path:
         """Values of the function, of shape (m,)."""
         keys = [(self._graph(points, i), points.z[i].tobytes()) for i in range(len(points))]
         new = list(dict.fromkeys(key for key in keys if key not in self._known))
-        for start in range(0, len(new), _N_ANCHORS):
-            part = new[start : start + _N_ANCHORS]
+        for start in range(0, len(new), N_ANCHORS):
+            part = new[start : start + N_ANCHORS]
             values = self._draw([graph for graph, _ in part], np.array([np.frombuffer(z) for _, z in part]))
             self._known.update(zip(part, values.tolist(), strict=True))
         result: np.ndarray = np.array([self._known[key] for key in keys])
@@ -140,8 +140,8 @@ class Path:
         posterior = self._posterior or self.surrogate.posteriors[self.k]
         cross, grams = self._grams(graphs)
         values: np.ndarray = posterior.sample(cross, grams, z, self.rng)[0]
-        if len(self._anchors) < _N_ANCHORS:
-            n = _N_ANCHORS - len(self._anchors)
+        if len(self._anchors) < N_ANCHORS:
+            n = N_ANCHORS - len(self._anchors)
             cross = None if cross is None else cross[:, :n]
             grams = None if grams is None else grams[:, :n, :n]
             self._posterior = posterior.fantasize(cross, grams, z[:n], values[:n], noise=gp.MINIMUM_NOISE)
@@ -152,12 +152,15 @@ class Path:
         kernel = self.surrogate.kernel
         if kernel is None:
             return None, None
-        given = [graph for graph in graphs if graph is not None]
-        anchors = [graph for graph, _ in self._anchors if graph is not None]
-        among = kernel.among([*anchors, *given])
-        n = len(anchors)
-        observed = kernel.cross(given)[:, :, self.surrogate.owners[self.k]]
-        return np.concatenate([observed, among[:, n:, :n]], axis=2), among[:, n:, n:]
+        # Points share graphs: each is compared once.
+        index: dict[LabelledGraph | None, int] = {}
+        anchors = np.array([index.setdefault(graph, len(index)) for graph, _ in self._anchors], dtype=int)
+        given = np.array([index.setdefault(graph, len(index)) for graph in graphs], dtype=int)
+        distinct = [graph for graph in index if graph is not None]
+        used, place = np.unique(given, return_inverse=True)
+        observed = kernel.cross([distinct[i] for i in used])[:, place[:, None], self.surrogate.owners[self.k]]
+        among = kernel.among(distinct)[:, given]
+        return np.concatenate([observed, among[:, :, anchors]], axis=2), among[:, :, given]
 
 
 def fit_surrogate(

@@ -13,8 +13,9 @@ from optuna.trial import TrialState
 
 from optuna_nas_morph import MorphBOSampler, suggest_architecture
 from optuna_nas_morph.acquisition import UpperConfidenceBound
+from optuna_nas_morph.search import TreeSearch
 from tests.search.contract import WORDS
-from tests.studies import CNN_SPACE, quick_sampler
+from tests.studies import CNN_SPACE
 
 
 def set_named(trial: optuna.Trial, value: float) -> None:
@@ -85,17 +86,23 @@ def test_with_an_acquisition() -> None:
 
 
 def test_an_open_space_with_a_limit_that_is_learned() -> None:
-    def objective(trial: optuna.Trial) -> float:
-        n = suggest_architecture(trial, CNN_SPACE).n_parameters
-        trial.set_constraint("memory", n - 600.0)
-        return float(n)
+    limit = 400
 
-    study = optuna.create_study(sampler=quick_sampler(6), direction="maximize")
-    study.optimize(objective, n_trials=20)
-    random = optuna.create_study(sampler=RandomSampler(seed=0), direction="maximize")
-    random.optimize(objective, n_trials=20)
-    assert share_of_feasible(study, 8) >= 0.5
-    print(share_of_feasible(study, 8), share_of_feasible(random, 8), sorted(t.value for t in study.trials), sorted(t.value for t in random.trials))
+    def objective(trial: optuna.Trial, constrain: Callable[[optuna.Trial, float], None]) -> float:
+        """As many nodes as possible; but only so many parameters."""
+        architecture = suggest_architecture(trial, CNN_SPACE)
+        trial.set_user_attr("n", architecture.n_parameters)
+        constrain(trial, float(architecture.n_parameters - limit))
+        return float(len(architecture.nodes))
+
+    def share(constrain: Any) -> float:
+        studies = [
+            study_of(objective, constrain, MorphBOSampler(n_startup_trials=6, seed=seed, search=TreeSearch(20)), 18)
+            for seed in range(3)
+        ]
+        return float(np.mean([t.user_attrs["n"] <= limit for study in studies for t in study.trials[8:]]))
+
+    assert share(set_named) > 1.5 * share(do_nothing)
 
 
 def test_trials_that_fail_say_what_is_not_feasible() -> None:

@@ -225,13 +225,25 @@ def test_nothing_is_decided_by_what_is_not_there(seed: int) -> None:
 
 
 def test_a_hyperparameter_does_not_decide_on_itself_nor_on_what_it_depends_on() -> None:
-    # Once a study has settled, whatever is there has one value, by which it is told from what is not there.
-    points, features = drawn(60, 0)
-    points[:, MOMENTUM], points[:, NESTEROV] = 0.9, 1
-    conditions = Conditions(TRAINING, asked(points, features), features)
-    points, features = drawn(500, 1)
-    applied = conditions.apply(points, features)
-    np.testing.assert_array_equal(np.isnan(applied[:, MOMENTUM]), points[:, OPTIMIZER_AT] != 1)
+    # Once a study has settled, what is there has about one value, by which it can be told from what is not there.
+    cube = Cube(
+        {
+            "kind": CategoricalDistribution(tuple("abcde")),
+            "of c": FloatDistribution(0.0, 1.0),
+            "of of c": FloatDistribution(0.0, 1.0),
+        }
+    )
+    points = cube.sample(60, np.random.default_rng(0))
+    points[::2, 0] = 2
+    points[:, 2] = 0.9
+    for of_c in (points[:, 1], 0.3 + 0.001 * points[:, 1]):
+        points[:, 1] = of_c
+        points[points[:, 1] < 0.2, 2] = np.nan
+        points[points[:, 0] != 2, 1:] = np.nan
+        conditions = Conditions(cube, points, np.empty((60, 0)))
+        candidates = cube.sample(500, np.random.default_rng(1))
+        applied = conditions.apply(candidates, np.empty((500, 0)))
+        np.testing.assert_array_equal(np.isnan(applied[:, 1]), candidates[:, 0] != 2)
 
 
 def test_what_a_gaussian_process_is_given() -> None:

@@ -183,7 +183,7 @@ def test_paths_have_the_posteriors_moments(
 ) -> None:
     # Asked for in three batches, of which with four anchors the last is drawn given two of the first and two of the
     # second.
-    monkeypatch.setattr(module, "_N_ANCHORS", n_anchors)
+    monkeypatch.setattr(module, "N_ANCHORS", n_anchors)
     batches = [points(2, 10, kind), points(4, 11, kind), points(3, 12, kind)]
     rng, n_draws = np.random.default_rng(0), 200 if kind == "graphs" else 1000
     draws = np.empty((n_draws, 9))

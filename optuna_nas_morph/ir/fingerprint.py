@@ -8,6 +8,8 @@ third spreads both. The order of inputs counts where the operation is not commut
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,25 +20,41 @@ if TYPE_CHECKING:
 def graph_fingerprint(graph: LabelledGraph) -> str:
     """Hash of the multiset of refined colours of a directed multigraph: 32 hexadecimal digits.
 
-    Labels are refined by the colours of in-neighbours and out-neighbours until no more nodes are told apart.
+    Labels are refined by the colours of in-neighbours and out-neighbours, and by how many edges lead there, until no
+    more nodes are told apart. Nodes of one colour are then interchangeable in most graphs; where they have different
+    neighbours, which nothing so far speaks against, each is singled out in turn and gets a colour of what that leads
+    to: two paths ``a -> b -> c`` with edges ``a -> c`` are not what they are with these crossed.
     """
-    inputs: list[list[int]] = [[] for _ in graph.labels]
-    outputs: list[list[int]] = [[] for _ in graph.labels]
+    neighbours: list[tuple[Counter[int], Counter[int]]] = [(Counter(), Counter()) for _ in graph.labels]
     for source, target in graph.edges:
-        inputs[target].append(source)
-        outputs[source].append(target)
-    colours = [_hash(label) for label in graph.labels]
-    n_colours = 0
+        neighbours[target][0][source] += 1
+        neighbours[source][1][target] += 1
+    colours = _refined([_hash(label) for label in graph.labels], neighbours)
+    places: dict[str, list[int]] = {}
+    for node, colour in enumerate(colours):
+        places.setdefault(colour, []).append(node)
+    unlike = [nodes for nodes in places.values() if any(neighbours[n] != neighbours[nodes[0]] for n in nodes)]
+    final = list(colours)
+    for node in (node for nodes in unlike for node in nodes):
+        singled_out = [*colours[:node], _hash(f"{colours[node]}!"), *colours[node + 1 :]]
+        final[node] = _hash("|".join(sorted(_refined(singled_out, neighbours))))
+    return _hash("|".join(sorted(final)))
+
+
+def _refined(colours: Sequence[str], neighbours: Sequence[tuple[Counter[int], Counter[int]]]) -> list[str]:
+    """Colours told apart by those of in-neighbours and out-neighbours, as far as that goes."""
+    colours, n_colours = list(colours), 0
     while len(set(colours)) > n_colours:
         n_colours = len(set(colours))
         colours = [
-            _hash(
-                f"{colour}|{','.join(sorted(colours[i] for i in inputs[node]))}"
-                f"|{','.join(sorted(colours[i] for i in outputs[node]))}"
-            )
-            for node, colour in enumerate(colours)
+            _hash("|".join([colour, *(_written(colours, counts) for counts in around)]))
+            for colour, around in zip(colours, neighbours, strict=True)
         ]
-    return _hash("|".join(sorted(colours)))
+    return colours
+
+
+def _written(colours: Sequence[str], counts: Counter[int]) -> str:
+    return ",".join(sorted(f"{colours[node]}*{n}" for node, n in counts.items()))
 
 
 def fingerprint(architecture: Architecture) -> str:

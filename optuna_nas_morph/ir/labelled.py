@@ -27,6 +27,8 @@ class LabelledGraph:
     edges: tuple[tuple[int, int], ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        object.__setattr__(self, "edges", tuple((source, target) for source, target in self.edges))
         n_nodes = len(self.labels)
         for source, target in self.edges:
             if not (0 <= source < n_nodes and 0 <= target < n_nodes):

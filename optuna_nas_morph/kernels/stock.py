@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import grakel
 import numpy as np
 from sklearn.base import clone
 
@@ -36,25 +35,19 @@ class FittedStockKernel:
     def among(self, candidates: Sequence[LabelledGraph]) -> Floats:  # (1, m, m)
         """Return the similarities of candidates to each other.
 
-        Some of GraKeL's kernels depend on the graphs they were fitted to: on which labels there are, or on random
-        numbers drawn per label. Where the kernel compares graphs in pairs, the fitted one compares the candidates.
-        Others can only compare with what they are fitted to: a copy is fitted to the candidates, and if it disagrees
-        with the fitted one on their similarities to themselves, to the training graphs and the candidates.
+        GraKeL's kernels compare with what they are fitted to, so a copy is fitted to the candidates. The function that
+        some of them compute depends on the fitted graphs, on which labels there are or on random numbers drawn per
+        label. Where the copy disagrees with the fitted kernel on how similar candidates are to themselves, another
+        copy is fitted to the training graphs and the candidates.
         """
         if not candidates:
             return np.empty((1, 0, 0))
         _, diagonal = self._transform(candidates)
-        kernel = self._kernel
-        if type(kernel).transform is grakel.Kernel.transform and type(kernel).diagonal is grakel.Kernel.diagonal:
-            parsed = list(kernel._Y)  # where GraKeL's transform leaves the candidates for its diagonal()
-            raw = np.array([[kernel.pairwise_operation(x, y) for y in parsed] for x in parsed], dtype=np.float64)
-            raw = _finite(kernel, (raw + raw.T) / 2)
-            return cosine(raw, diagonal, diagonal)[None]
-        alone = fit_stock_kernel(kernel, candidates)
+        alone = fit_stock_kernel(self._kernel, candidates)
         if np.allclose(alone._diagonal, diagonal):
             return alone.grams
         n = len(self._train)
-        return fit_stock_kernel(kernel, [*self._train, *candidates]).grams[:, n:, n:]
+        return fit_stock_kernel(self._kernel, [*self._train, *candidates]).grams[:, n:, n:]
 
     def _transform(self, graphs: Sequence[LabelledGraph]) -> tuple[Floats, Floats]:  # (m, n), (m,)
         raw = _finite(self._kernel, self._kernel.transform([_to_grakel(graph) for graph in graphs]))

@@ -14,8 +14,15 @@ MAX_COVARIANCES = 6_000_000
 """Similarities between candidates and observations up to which all candidates are scored."""
 
 
-def default_search(space: Space[Any], n_observations: int) -> Search:
-    """Tree search in an open space; in a closed one all members, or where those are too many, neighbours."""
+def default_search(space: Space[Any], n_covariances: int) -> Search:
+    """Tree search in an open space; in a closed one all members, or where those are too many, neighbours.
+
+    Args:
+        space:
+            Where to search.
+        n_covariances:
+            Similarities that scoring one member takes.
+    """
     if space.size is None:
         return TreeSearch()
-    return ExhaustiveSearch() if space.size * n_observations <= MAX_COVARIANCES else NeighbourSearch()
+    return ExhaustiveSearch() if space.size * n_covariances <= MAX_COVARIANCES else NeighbourSearch()

@@ -65,7 +65,7 @@ class Space(Protocol[C]):
         ...
 
     def is_leaf(self, member: C) -> bool:
-        """Whether nothing is one edit away."""
+        """Whether a search need not go on from here: `children` is empty."""
         ...
 
     def children(self, parent: C) -> Iterator[C]:

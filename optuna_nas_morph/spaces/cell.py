@@ -45,7 +45,7 @@ class Cell:
         return self.graph.fingerprint
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CellSpace:
     """Every combination of a fixed number of choices.
 
@@ -66,8 +66,8 @@ class CellSpace:
     """
 
     choices: Mapping[str, Sequence[Choice]]
-    to_graph: Callable[[dict[str, Any]], LabelledGraph] = field(compare=False)
-    _cells: dict[tuple[int, ...], Cell | None] = field(default_factory=dict, init=False, repr=False, compare=False)
+    to_graph: Callable[[dict[str, Any]], LabelledGraph]
+    _cells: dict[tuple[int, ...], Cell | None] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.choices, Mapping) or not self.choices:
@@ -135,13 +135,16 @@ class CellSpace:
         """A member drawn uniformly.
 
         Raises:
-            ArchitectureError: If draw after draw is not allowed.
+            ArchitectureError: If draw after draw is not allowed, and the space is too large to look for what is.
         """
         sizes = [len(alternatives) for alternatives in self.choices.values()]
         for _ in range(_N_DRAWS):
             found = self._at(tuple(int(rng.integers(n)) for n in sizes))
             if found is not None:
                 return found
+        allowed = list(self.members()) if self.size <= _CACHE_SIZE else []
+        if allowed:
+            return allowed[int(rng.integers(len(allowed)))]
         raise ArchitectureError(f"to_graph must allow some combinations of choices but refused {_N_DRAWS} random ones.")
 
     def random_child(self, parent: Cell, rng: np.random.Generator) -> Cell | None:
@@ -198,6 +201,12 @@ class CellSpace:
 
     # Identity.
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CellSpace) and (self.digest, self.to_graph) == (other.digest, other.to_graph)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
     def to_dict(self) -> dict[str, Any]:
         """A versioned description. A Python function cannot be made again from it: only its name is there."""
         name = getattr(self.to_graph, "__qualname__", type(self.to_graph).__qualname__)
@@ -222,7 +231,7 @@ class CellSpace:
         return "; ".join(
             f"{name} is {stored.get(name)!r}, not {value!r}"
             for name, value in mine.items()
-            if value != stored.get(name)
+            if json.dumps(value) != json.dumps(stored.get(name))  # Not ==: 1 is not True, and NaN is NaN.
         )
 
 

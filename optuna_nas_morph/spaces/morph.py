@@ -273,10 +273,43 @@ class MorphSpace:
         """A random walk of any length from the seed, as far as the space goes."""
         member = self.first()
         for _ in range(int(rng.integers(1, self.max_morphisms + 1))):
-            member = self.random_child(member, rng) or member
+            member = self.random_step(member, rng) or member
         return member
 
+    def without(self, member: Descendant, i: int) -> Descendant:
+        """A member with step ``i`` taken back, and those after it that can no longer be taken."""
+        steps, architecture = list(member.steps[:i]), self.seed
+        for step in steps:
+            architecture = self._taken(architecture, step) or architecture
+        for step in member.steps[i + 1 :]:
+            child = self._taken(architecture, step)
+            if child is not None:
+                steps.append(step)
+                architecture = child
+        return Descendant(tuple(steps), architecture)
+
+    def _taken(self, architecture: Architecture, step: Step) -> Architecture | None:
+        """The architecture after a step; :obj:`None` where it cannot be taken."""
+        sites = self.sites(architecture, step.morphism)
+        if step.site not in sites:
+            return None
+        found = self._try((architecture, step.morphism, sites.index(step.site)), sites)
+        return None if found is None else found[1]
+
     def random_child(self, parent: Descendant, rng: np.random.Generator) -> Descendant | None:
+        """One random step, or as often one step taken back; :obj:`None` where it leads nowhere.
+
+        A step is a morphism of the space, then a place, both uniform. One that is taken back is any of the chain, with
+        all that was built on it, and half of the time another step is taken instead: so that the search is not bound
+        to what its ancestors once did.
+        """
+        if parent.steps and rng.random() < TAKEN_BACK:
+            parent = self.without(parent, int(rng.integers(len(parent.steps))))
+            if rng.random() < 0.5:
+                return parent
+        return self.random_step(parent, rng)
+
+    def random_step(self, parent: Descendant, rng: np.random.Generator) -> Descendant | None:
         """One random step: a morphism of the space, then a place, both uniform; :obj:`None` where it leads nowhere."""
         if self.is_leaf(parent):
             return None
@@ -353,6 +386,8 @@ class MorphSpace:
         Raises:
             SpaceMismatchError: If it is of another version or describes no space.
         """
+        if stored.get("format") not in (FORMAT, None):
+            return f"format is {stored['format']!r}, not {FORMAT!r}"
         other = MorphSpace.from_dict(stored)
         mine, theirs = self.to_dict(), other.to_dict()
         parts = [
@@ -366,5 +401,8 @@ class MorphSpace:
             parts.insert(0, "the seed has its nodes under other names or in another order")
         return "; ".join(parts)
 
+
+TAKEN_BACK = 0.5
+"""How often `MorphSpace.random_child` takes a step back."""
 
 _CACHE_SIZE = 20_000

@@ -136,6 +136,16 @@ def test_finite_and_monotone_in_every_mean(
     assert np.all(low <= high + 1e-6 * (1 + np.abs(high)))
 
 
+def test_boxes_without_extent_are_no_error() -> None:
+    front = np.array([[1.0, 1.0 + 2**-50], [1.0 + 2**-52, 1.0]])
+    boxes = non_dominated_boxes(front, np.zeros(2))
+    mean = np.tile([-1e3, 0.0, 1.0, 1e3], (2, 1))
+    for variance in (0.0, 1.0, 1e6):
+        with np.errstate(all="raise", under="ignore"):
+            values = ACQUISITION(mean, np.full_like(mean, variance), *boxes)
+        assert np.all(np.isfinite(values))
+
+
 def test_values_do_not_depend_on_the_batch_and_arguments_are_not_changed() -> None:
     rng = np.random.default_rng(0)
     mean, variance = rng.normal(size=(2, 6)), rng.random((2, 6))

@@ -102,7 +102,7 @@ def closed(samplers: Sequence[str], sizes: Sequence[int], repeats: int, picture:
             ratios = [a / b for a, b in zip(seconds[name], seconds[samplers[-1]], strict=True)]
             row += [f"{medians[name][-1]:.3f} ({max(seconds[name]):.3f})", f"{statistics.median(ratios):.2f}"]
         rows.append(row)
-        print(f"{n} trials: done", flush=True)
+        print(f"{n} trials: {', '.join(f'{name} {medians[name][-1]:.3f} s' for name in samplers)}", flush=True)
     header = ["trials"]
     for name in samplers:
         header += [f"{name}, s (most)", f"/ {samplers[-1]}"]

@@ -71,12 +71,14 @@ def test_random_kernel_compares_candidates_as_it_was_fitted():
     np.testing.assert_allclose(fitted.among(some), fitted.grams[:, 1:, 1:])
 
 
-def test_candidates_with_labels_that_change_the_fit():
-    ring = LabelledGraph(("d", "e", "d"), ((0, 1), (1, 2), (2, 0)))
-    fitted = fit_kernel(grakel.OddSth(), [CHAIN, SKIP])
-    together = fit_kernel(grakel.OddSth(), [CHAIN, SKIP, SKIP, ring]).grams
-    np.testing.assert_allclose(fitted.cross([SKIP, ring]), together[:, 2:, :2])
-    np.testing.assert_allclose(fitted.among([SKIP, ring]), together[:, 2:, 2:])
+def test_kernel_that_depends_on_the_training_graphs():
+    kernel, fork = grakel.OddSth(), LabelledGraph(("b", "b", "a"), ((0, 1), (0, 2)))
+    cyclic = LabelledGraph(("b", "a", "d", "d"), ((0, 1), (0, 2), (0, 3), (3, 0)))
+    together = fit_kernel(kernel, [CHAIN, SKIP, cyclic, fork]).grams
+    assert np.abs(fit_kernel(kernel, [cyclic, fork]).grams - together[:, 2:, 2:]).max() > 0.01
+    fitted = fit_kernel(kernel, [CHAIN, SKIP])
+    np.testing.assert_allclose(fitted.cross([cyclic, fork]), together[:, 2:, :2])
+    np.testing.assert_allclose(fitted.among([cyclic, fork]), together[:, 2:, 2:])
 
 
 def test_fitted_kernel_does_not_change_with_the_kernel():

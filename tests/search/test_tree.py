@@ -83,7 +83,7 @@ def test_it_finds_the_planted_optimum_of_a_small_space() -> None:
             everything += [Descendant((*d.steps, step), a) for step, a in space.steps_from(d.architecture)]
     target = max(everything, key=near_400_parameters).architecture.n_parameters
     for seed in range(5):
-        found = TreeSearch(300)(space, [seed_of(space)], Counted(near_400_parameters), anything, _rng(seed))
+        found = TreeSearch(800)(space, [seed_of(space)], Counted(near_400_parameters), anything, _rng(seed))
         assert found[0][1].architecture.n_parameters == target
 
 
@@ -118,7 +118,7 @@ def test_what_is_not_new_is_not_found_but_leads_on() -> None:
 
 def test_roots_are_never_found_and_no_children_is_no_error() -> None:
     one_step = MorphSpace(MLP, MLP_MORPHISMS, max_morphisms=1)
-    roots = [Descendant((step,), a) for step, a in one_step.steps_from(MLP)]
+    roots = [seed_of(one_step), *one_step.children(seed_of(one_step))]
     assert TreeSearch(30)(one_step, roots, Counted(near_400_parameters), anything, _rng(0)) == []
     assert TreeSearch(30)(one_step, [], Counted(near_400_parameters), anything, _rng(0)) == []
 
@@ -137,7 +137,9 @@ def test_limits_are_kept() -> None:
 def test_candidates_are_at_most_so_many_steps_from_a_root(max_steps: int) -> None:
     root = random_walk(DEEP, seed_of(DEEP), 3, _rng(1))
     found = TreeSearch(100, max_steps=max_steps)(DEEP, [root], Counted(many_linear_layers), anything, _rng(0))
-    assert {len(d.steps) - len(root.steps) for _, d in found} == set(range(1, max_steps + 1))
+    lengths = {len(d.steps) - len(root.steps) for _, d in found}
+    assert max(lengths) == max_steps
+    assert min(lengths) < 0  # steps are taken back as well
 
 
 def test_nothing_within_reach_is_missed_in_a_small_space() -> None:
@@ -199,7 +201,7 @@ def test_a_walk_ends_at_the_longest_chain() -> None:
     end = random_walk(SPACE, seed_of(SPACE), 50, _rng(0))
     assert len(end.steps) == SPACE.max_morphisms
     assert SPACE.replay(end.steps) == end.architecture
-    assert SPACE.random_child(end, _rng(0)) is None
+    assert SPACE.random_step(end, _rng(0)) is None
 
 
 def test_children_are_drawn_from_all_morphisms_and_sites() -> None:
