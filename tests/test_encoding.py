@@ -1,4 +1,4 @@
-"""An open space as Optuna parameters: round trips, a frozen format, and errors that help."""
+"""Spaces as Optuna parameters: round trips, a frozen format, and errors that help. First open spaces, then closed."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from optuna.distributions import distribution_to_json
+from optuna.distributions import CategoricalDistribution, distribution_to_json
 from optuna.samplers import BaseSampler, PartialFixedSampler, RandomSampler
 from optuna.trial import FixedTrial, TrialState
 
-from optuna_nas_morph import MorphBOSampler, suggest_architecture
+from optuna_nas_morph import CellSpace, LabelledGraph, MorphBOSampler, presets, suggest_architecture
+from optuna_nas_morph import encoding as all_spaces
+from optuna_nas_morph.encoding import cell as cell_encoding
 from optuna_nas_morph.encoding import morph as encoding
-from optuna_nas_morph.errors import EncodingError, MorphismError
+from optuna_nas_morph.errors import ArchitectureError, EncodingError, MorphismError
 from optuna_nas_morph.morphisms import Deepen, Widen
 from optuna_nas_morph.spaces import MorphSpace, Step
 from tests.studies import CNN, CNN_SPACE, MLP, SPACE, quick_sampler
@@ -246,6 +248,127 @@ def test_what_a_partial_fixed_sampler_fixes_wrongly_is_named() -> None:
     study = optuna.create_study(sampler=sampler)
     with pytest.raises(EncodingError, match=OP):
         study.optimize(lambda trial: suggest_architecture(trial, SPACE).flops, n_trials=1)
+
+
+# Closed spaces.
+
+
+def cell_graph(choices: dict[str, Any]) -> LabelledGraph:
+    """At most one "b" beside a large cell."""
+    if choices["size"] == 2.5 and choices["0-1"] == choices["op"] == "b":
+        raise ArchitectureError("a large cell must have one b at most")
+    return LabelledGraph(tuple(map(str, choices.values())), ())
+
+
+CELLS = CellSpace({"0-1": ("a", "b"), "size": (1, 2.5, None), "op": ("a", "b", True)}, cell_graph)
+
+
+def test_cells_survive_encoding() -> None:
+    members = list(CELLS.members())
+    assert len(members) == 17
+    for member in members:
+        params = cell_encoding.encode(CELLS, member)
+        assert params == {f"arch/{name}": value for name, value in CELLS.choices_of(member).items()}
+        assert cell_encoding.decode(CELLS, params) == member
+        assert cell_encoding.decode(CELLS, {**params, "lr": 0.1, "arch/more": 3}) == member
+        assert [type(v) for v in params.values()] == [type(v) for v in CELLS.choices_of(member).values()]
+
+
+def test_names_and_distributions_of_cells_are_frozen() -> None:
+    assert cell_encoding.distributions(CELLS) == {
+        "arch/0-1": CategoricalDistribution(("a", "b")),
+        "arch/size": CategoricalDistribution((1, 2.5, None)),
+        "arch/op": CategoricalDistribution(("a", "b", True)),
+    }
+    assert list(cell_encoding.distributions(CELLS)) == ["arch/0-1", "arch/size", "arch/op"]
+    assert list(cell_encoding.distributions(presets.nas_bench_201())) == [
+        "arch/0-1",
+        "arch/0-2",
+        "arch/1-2",
+        "arch/0-3",
+        "arch/1-3",
+        "arch/2-3",
+    ]
+    trial = FixedTrial({"arch/0-1": "b", "arch/size": None, "arch/op": True})
+    assert cell_encoding.suggest(trial, CELLS) == trial.params
+    assert trial.distributions == cell_encoding.distributions(CELLS)
+
+
+GOOD = {"arch/0-1": "b", "arch/size": 2.5, "arch/op": "a"}
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({}, "choices must have '0-1' but have only []"),
+        ({"arch/0-1": "b", "arch/op": "a", "size": 1}, "choices must have 'size' but have only ['0-1', 'op']"),
+        ({**GOOD, "arch/0-1": "c"}, "'0-1' must be one of ('a', 'b') but got 'c'"),
+        ({**GOOD, "arch/size": 2}, "'size' must be one of (1, 2.5, None) but got 2"),
+        ({**GOOD, "arch/size": math.nan}, "'size' must be one of (1, 2.5, None) but got nan"),
+        ({**GOOD, "arch/op": [1]}, "'op' must be one of ('a', 'b', True) but got [1]"),
+        ({**GOOD, "arch/op": np.zeros(2)}, "are no cell of the space: "),
+        ({**GOOD, "arch/op": "b"}, "a large cell must have one b at most"),
+    ],
+)
+def test_what_is_no_cell_is_said(params: dict[str, Any], message: str) -> None:
+    with pytest.raises(EncodingError) as e:
+        cell_encoding.decode(CELLS, params)
+    assert message in str(e.value)
+    assert str(params) in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "fixed", [{}, {"arch/0-1": "b"}, {"arch/op": "b"}, {"arch/0-1": "b", "arch/op": "b"}, GOOD], ids=str
+)
+def test_decided_choices_are_put_into_a_cell(fixed: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    for cell in CELLS.members():
+        before = cell_encoding.encode(CELLS, cell)
+        params, found = cell_encoding.complete(CELLS, cell, fixed, rng)
+        assert fixed.items() <= params.items()
+        assert cell_encoding.decode(CELLS, params) == found
+        wished = {**before, **fixed}
+        is_allowed = not (wished["arch/size"] == 2.5 and wished["arch/0-1"] == wished["arch/op"] == "b")
+        assert (params == wished) == is_allowed  # no more is changed than must be
+
+
+@pytest.mark.parametrize(
+    ("fixed", "message"),
+    [
+        ({"arch/size": 2.5, "arch/0-1": "b", "arch/op": "b"}, "a large cell must have one b at most"),
+        ({"arch/size": 7}, "'size' must be one of (1, 2.5, None) but got 7"),
+    ],
+)
+def test_decided_choices_that_no_cell_has_are_an_error(fixed: dict[str, Any], message: str) -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(EncodingError) as e:
+        cell_encoding.complete(CELLS, CELLS.random(rng), fixed, rng)
+    assert message in str(e.value)
+
+
+def test_decided_choices_that_few_cells_have() -> None:
+    """One of 4,096 ways to complete them."""
+
+    def rare(choices: dict[str, Any]) -> LabelledGraph:
+        if choices["x"] and any(choices[name] != 3 for name in "abcd"):
+            raise ArchitectureError("x needs threes")
+        return LabelledGraph((), ())
+
+    space = CellSpace({"x": (False, True), **dict.fromkeys("abcd", tuple(range(8)))}, rare)
+    cell = space.cell(dict.fromkeys("abcd", 0) | {"x": False})
+    params, _ = cell_encoding.complete(space, cell, {"arch/x": True}, np.random.default_rng(0))
+    assert params == {"arch/x": True, **{f"arch/{name}": 3 for name in "abcd"}}
+
+
+def test_the_functions_for_all_spaces_are_those_of_each() -> None:
+    rng = np.random.default_rng(0)
+    for space, module in ((CELLS, cell_encoding), (SPACE, encoding)):
+        member = space.random(rng)
+        params = all_spaces.encode(space, member)
+        assert all_spaces.distributions(space) == module.distributions(space)
+        assert all_spaces.decode(space, params) == module.decode(space, params) == member
+        assert all_spaces.complete(space, member, {}, rng) == (params, member)
+        assert all_spaces.suggest(FixedTrial(params), space) == params
 
 
 if __name__ == "__main__":

@@ -30,8 +30,7 @@ from optuna_nas_morph import (
 from optuna_nas_morph.errors import StoreError, WeightsMismatchError
 from optuna_nas_morph.ir.ops import Conv
 from optuna_nas_morph.morphisms import Widen
-from optuna_nas_morph.search import random_walk
-from optuna_nas_morph.spaces import Descendant, MorphSpace
+from optuna_nas_morph.spaces import MorphSpace
 from tests.studies import CNN, CNN_SPACE, MLP, SPACE, make_objective, quick_sampler
 
 SEED: dict[str, Any] = {"arch/n": 0}
@@ -133,8 +132,11 @@ def test_a_wrong_space() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_a_child_computes_what_its_parent_published(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    parent_steps = random_walk(CNN_SPACE, Descendant((), CNN), int(rng.integers(3)), rng)
-    child_steps = random_walk(CNN_SPACE, parent_steps, 2, rng)
+    way = [CNN_SPACE.first()]
+    while len(way) < 5:
+        way.append(CNN_SPACE.random_step(way[-1], rng) or way[-1])
+    parent_steps = way[int(rng.integers(3))]
+    child_steps = way[way.index(parent_steps) + 2]
     study = make_study()
     parent = donor(study, encoding.encode(CNN_SPACE, parent_steps), space=CNN_SPACE)
     _, child = start(study, encoding.encode(CNN_SPACE, child_steps), CNN_SPACE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from optuna_nas_morph.errors import EncodingError
 from optuna_nas_morph.spaces import Cell, CellSpace
 
 _N_DRAWS = 1000
+_N_LISTED = 100_000
 
 
 def distributions(space: CellSpace) -> dict[str, BaseDistribution]:
@@ -62,11 +63,20 @@ def complete(
     Raises:
         EncodingError: If no allowed cell was found that has the decided parameters.
     """
-    for _ in range(_N_DRAWS):
-        params = {**encode(space, cell), **fixed}
+    reason: EncodingError | None = None
+    for start in _starts(space, cell, rng):
+        params = {**encode(space, start), **fixed}
         try:
             return params, decode(space, params)
         except EncodingError as e:
             reason = e
-            cell = space.random(rng)
+    assert reason is not None
     raise reason
+
+
+def _starts(space: CellSpace, cell: Cell, rng: np.random.Generator) -> Iterator[Cell]:
+    """The cell, random ones, and then all where those are not too many."""
+    yield cell
+    yield from (space.random(rng) for _ in range(_N_DRAWS))
+    if space.size <= _N_LISTED:
+        yield from space.members()

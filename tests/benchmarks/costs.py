@@ -23,7 +23,6 @@ import torch
 
 from optuna_nas_morph import Architecture, MorphSpace, Network, presets
 from optuna_nas_morph.morphisms import Morphism, Site, fresh_weights
-from optuna_nas_morph.search import random_walk
 from optuna_nas_morph.spaces import Descendant
 
 
@@ -52,7 +51,7 @@ def grown(n_nodes: int, rng: np.random.Generator) -> tuple[MorphSpace, Descendan
     space = presets.resnet(input_shape=(3, 32, 32), n_classes=10, max_morphisms=40)
     descendant = Descendant((), space.seed)
     while len(descendant.architecture.nodes) < n_nodes:
-        descendant = random_walk(space, descendant, 1, rng)
+        descendant = space.random_step(descendant, rng) or descendant
     return space, descendant
 
 

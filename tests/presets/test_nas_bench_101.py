@@ -71,6 +71,17 @@ def test_what_is_allowed(choices: dict[str, Any]) -> None:
     assert len(graph.edges) == n_edges
 
 
+def test_nine_edges_on_paths_are_the_most() -> None:
+    ops = {f"op-{i}": OPERATIONS[0] for i in range(1, 6)}
+    edges = ["0-1", "1-2", "2-6", "0-2", "0-6", "1-6", "2-3", "3-6", "0-3"]
+    nine = {f"{s}-{t}": int(f"{s}-{t}" in edges) for s, t in PAIRS} | ops
+    assert len(SPACE.cell(nine).graph.edges) == 9
+    # Node 5 is not needed: its edges do not count.
+    assert SPACE.cell({**nine, "0-5": 1, "1-5": 1}).graph == SPACE.cell(nine).graph
+    with pytest.raises(ArchitectureError, match=r"^a cell must have at most 9 edges but has 10\.$"):
+        SPACE.cell({**nine, "1-3": 1})
+
+
 def test_random_cells_keep_to_the_rules() -> None:
     rng = np.random.default_rng(0)
     n_children = 0

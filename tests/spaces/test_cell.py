@@ -130,10 +130,15 @@ def test_to_graph_returns_a_graph(result: Any) -> None:
         assert type(result).__name__ in str(e.value)
 
 
-def test_other_errors_of_to_graph_are_not_swallowed() -> None:
-    space = CellSpace({"x": (1, 2)}, lambda choices: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        list(space.members())
+@pytest.mark.parametrize("error", [ValueError, KeyError])
+def test_other_errors_of_to_graph_are_not_swallowed(error: type[Exception]) -> None:
+    def broken(choices: dict[str, Any]) -> LabelledGraph:
+        raise error("a mistake")
+
+    space = CellSpace({"x": (1, 2)}, broken)
+    for use in (lambda: list(space.members()), lambda: space.random(np.random.default_rng(0))):
+        with pytest.raises(error, match="a mistake"):
+            use()
 
 
 def test_to_graph_gets_a_dict_of_its_own() -> None:

@@ -14,7 +14,7 @@ from optuna_nas_morph.errors import ArchitectureError, MorphismError, SpaceMisma
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.ir.ops import Input, Linear
 from optuna_nas_morph.morphisms import AddSkip, Deepen, GrowKernel, InsertResidualBlock, Widen
-from optuna_nas_morph.spaces import DEFAULT_MORPHISMS, MorphSpace, Step
+from optuna_nas_morph.spaces import DEFAULT_MORPHISMS, Descendant, MorphSpace, Step
 from tests.morphisms.architectures import HAND_MADE, RELU, graph
 from tests.strategies import example_architectures
 
@@ -362,3 +362,71 @@ def test_node_names_that_differ_are_told_apart() -> None:
 
 def test_errors_are_also_builtin_errors() -> None:
     assert issubclass(SpaceMismatchError, ValueError) and issubclass(ArchitectureError, ValueError)
+
+
+# Members, and how to move among them.
+
+
+def small_space() -> MorphSpace:
+    return MorphSpace(SEED, (Widen(2.0), Deepen("relu")), max_morphisms=2, max_parameters=400)
+
+
+def test_members_are_what_chains_lead_to_each_once_the_shorter_first() -> None:
+    space = small_space()
+    expected: dict[str, int] = {}
+    layer = [SEED]
+    for n_steps in range(3):
+        for architecture in layer:
+            expected.setdefault(architecture.fingerprint, n_steps)
+        layer = [
+            morphism.apply(architecture, site)
+            for architecture in layer
+            for morphism in space.morphisms
+            for site in morphism.sites(architecture)
+        ]
+        layer = [architecture for architecture in layer if architecture.n_parameters <= 400]
+    members = list(space.members())
+    assert space.size is None
+    assert len({m.fingerprint for m in members}) == len(members) == len(expected) > 10
+    assert {m.fingerprint: len(m.steps) for m in members} == expected
+    assert [len(m.steps) for m in members] == sorted(len(m.steps) for m in members)
+    assert members[0] == space.first(np.random.default_rng(0)) == Descendant((), SEED)
+
+
+def test_random_members_are_members_and_all_of_them() -> None:
+    space = small_space()
+    rng = np.random.default_rng(0)
+    drawn = [space.random(rng) for _ in range(600)]
+    for member in drawn:
+        assert space.replay(member.steps) == member.architecture
+    everything = {m.fingerprint for m in space.members()}
+    assert {m.fingerprint for m in drawn} == everything - {SEED.fingerprint}
+
+
+def test_random_children_stay_in_the_space() -> None:
+    space = small_space()
+    rng = np.random.default_rng(0)
+    member = space.first()
+    lengths = set()
+    for _ in range(200):
+        member = space.random_child(member, rng) or space.first()
+        assert space.replay(member.steps) == member.architecture
+        lengths.add(len(member.steps))
+    assert lengths == {0, 1, 2}
+
+
+@pytest.mark.parametrize("limit", ["max_parameters", "max_flops", "max_nodes"])
+def test_features_are_logarithms_from_0_to_1(limit: str) -> None:
+    sizes = {"max_parameters": (137, 1_000), "max_flops": (232, 2_000), "max_nodes": (8, 20)}
+    space = MorphSpace(SEED, (Widen(2.0), Deepen("relu")), max_morphisms=6, **{k: v for k, (_, v) in sizes.items()})
+    assert space.feature_is_categorical == (False, False, False)
+    assert space.features(space.first()) == (0.0, 0.0, 0.0)
+    i = list(sizes).index(limit)
+    low, high = sizes[limit]
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        member = space.random(rng)
+        architecture = member.architecture
+        value = (architecture.n_parameters, architecture.flops, len(architecture.nodes))[i]
+        assert space.features(member)[i] == pytest.approx(np.log2(value / low) / (1 + np.log2(high / low)))
+        assert all(0 <= feature <= 1 for feature in space.features(member))
