@@ -181,7 +181,11 @@ def _best_architecture(
     if not best:
         # Every architecture within reach has been tried.
         best = [roots[i] for i in np.argsort(-model.score(roots), kind="stable")]
-    options = [(model.best_hyperparameters(member), member) for member in best[:N_REFINED]]
+    options: list[tuple[tuple[float, dict[str, Any], dict[str, Any], bool], Member]] = []
+    for i, member in enumerate(best):
+        if i >= N_REFINED and any(is_new for (*_, is_new), _ in options):
+            break
+        options.append((model.best_hyperparameters(member), member))
     (_, hyperparameters, spare, is_new), member = max(options, key=lambda option: (option[0][3], option[0][0]))
     if not is_new:
         warnings.warn("Everything within reach in this space has been tried: a trial is repeated.", stacklevel=2)

@@ -163,3 +163,25 @@ def mirrored(space: Space, sign: float, make: Callable[[], MorphBOSampler]) -> l
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_minimising_mirrors_maximising_exactly(space: Space) -> None:
     assert mirrored(space, 1.0, lambda: quick_sampler(3)) == mirrored(space, -1.0, lambda: quick_sampler(3))
+
+
+def test_a_cell_that_is_left_is_found_though_others_look_better() -> None:
+    # Discrete hyperparameters: 9 cells of which all but one have been tried with both, and the last is the worst.
+    space = CellSpace(
+        {"a": ("x", "y", "z"), "b": ("x", "y", "z")},
+        lambda choices: LabelledGraph((choices["a"], choices["b"]), ((0, 1),)),
+    )
+    cells = [space.choices_of(cell) for cell in space.members()]
+    study = optuna.create_study(sampler=quick_sampler(2, search=None), direction="maximize")
+    distributions = {
+        **encoding.distributions(space),
+        "big": optuna.distributions.CategoricalDistribution([False, True]),
+    }
+    for i, cell in enumerate(cells[:-1]):
+        for big in (False, True):
+            params = {**{f"arch/{name}": choice for name, choice in cell.items()}, "big": big}
+            study.add_trial(create_trial(value=-float(i), params=params, distributions=distributions))
+    trial = study.ask()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert suggest_architecture(trial, space) == cells[-1]
