@@ -25,6 +25,7 @@ from optuna_nas_morph import (
 )
 from optuna_nas_morph.ir.ops import Activation, Add, Input, Linear
 from optuna_nas_morph.morphisms import Deepen, Widen
+from optuna_nas_morph.spaces.cells import graph_of_edge_operations
 from tests.studies import CNN, CNN_MORPHISMS, quick_sampler
 
 Space = CellSpace | MorphSpace
@@ -165,23 +166,24 @@ def test_minimising_mirrors_maximising_exactly(space: Space) -> None:
     assert mirrored(space, 1.0, lambda: quick_sampler(3)) == mirrored(space, -1.0, lambda: quick_sampler(3))
 
 
-def test_a_cell_that_is_left_is_found_though_others_look_better() -> None:
-    # Discrete hyperparameters: 9 cells of which all but one have been tried with both, and the last is the worst.
+@pytest.mark.parametrize("left", range(0, 27, 2))
+def test_a_cell_that_is_left_is_found_though_others_look_better(left: int) -> None:
+    # All but one have been tried with both values of a discrete hyperparameter.
+    operations = ("none", "skip_connect", "a")
+    edges = [(0, 1), (0, 2), (1, 2)]
     space = CellSpace(
-        {"a": ("x", "y", "z"), "b": ("x", "y", "z")},
-        lambda choices: LabelledGraph((choices["a"], choices["b"]), ((0, 1),)),
+        {f"{i}-{j}": operations for i, j in edges},
+        lambda choices: graph_of_edge_operations({(i, j): choices[f"{i}-{j}"] for i, j in edges}, 3),
     )
-    cells = [space.choices_of(cell) for cell in space.members()]
-    study = optuna.create_study(sampler=quick_sampler(2, search=None), direction="maximize")
-    distributions = {
-        **encoding.distributions(space),
-        "big": optuna.distributions.CategoricalDistribution([False, True]),
-    }
-    for i, cell in enumerate(cells[:-1]):
-        for big in (False, True):
-            params = {**{f"arch/{name}": choice for name, choice in cell.items()}, "big": big}
-            study.add_trial(create_trial(value=-float(i), params=params, distributions=distributions))
-    trial = study.ask()
+    members = list(space.members())
+    classes = {m.fingerprint: m for m in members}
+    distributions = {**encoding.distributions(space), "n": optuna.distributions.IntDistribution(0, 1)}
+    study = optuna.create_study(sampler=quick_sampler(3, search=None))
+    for fingerprint, member in classes.items():
+        for n in (0, 1) if fingerprint != members[left].fingerprint else ():
+            params = {**encoding.encode(space, member), "n": n}
+            study.add_trial(create_trial(value=float(n), params=params, distributions=distributions))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert suggest_architecture(trial, space) == cells[-1]
+        choices = suggest_architecture(study.ask(), space)
+    assert space.cell(choices).fingerprint == members[left].fingerprint
