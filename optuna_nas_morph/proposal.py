@@ -172,7 +172,8 @@ def _best_architecture(
         order = np.argsort(-model.score(pool), kind="stable")
         best = sorted((pool[i] for i in order), key=lambda m: not model.may_propose(m))  # stable: untried ones first
     else:
-        search = search or default_search(space, len(model.few_points) * model.belief.n_covariances)
+        n_covariances = len(model.few_points) * model.belief.n_covariances
+        search = search or default_search(space, n_covariances, inherits=model.encoder.reference is not None)
         found = search(space, roots, model.score, model.may_propose, rng)
         known = [root for root in roots if model.may_propose(root)]
         found += list(zip(map(float, model.score(known)), known, strict=True))

@@ -134,7 +134,7 @@ def test_a_child_computes_what_its_parent_published(seed: int) -> None:
     rng = np.random.default_rng(seed)
     way = [CNN_SPACE.first()]
     while len(way) < 5:
-        way.append(CNN_SPACE.random_step(way[-1], rng) or way[-1])
+        way.append(CNN_SPACE.random_child(way[-1], rng) or way[-1])
     parent_steps = way[int(rng.integers(3))]
     child_steps = way[way.index(parent_steps) + 2]
     study = make_study()

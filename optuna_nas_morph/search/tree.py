@@ -36,6 +36,8 @@ class TreeSearch:
             T at the start, in units of the acquisition.
         cooling:
             Factor on T after each expansion.
+        taken_back:
+            Share of the children for which a step is taken back. Auto-Keras only grows.
     """
 
     n_candidates: int = 300
@@ -43,6 +45,7 @@ class TreeSearch:
     max_steps: int = 3
     temperature: float = 1.0
     cooling: float = 0.9
+    taken_back: float = 0.0
 
     def __post_init__(self) -> None:
         check_positive_integers(self, "n_candidates", "n_children", "max_steps")
@@ -50,6 +53,8 @@ class TreeSearch:
             raise ValueError(f"temperature must be positive but got {self.temperature!r}.")
         if not 0 < self.cooling < 1:
             raise ValueError(f"cooling must be between 0 and 1 but got {self.cooling!r}.")
+        if not 0 <= self.taken_back < 1:
+            raise ValueError(f"taken_back must be at least 0 and less than 1 but got {self.taken_back!r}.")
 
     def __call__(
         self,
@@ -77,7 +82,8 @@ class TreeSearch:
             children: dict[str, Any] = {}
             for _ in range(self.n_children):
                 n_draws += 1
-                child = space.random_child(node, rng)
+                back = self.taken_back > 0 and rng.random() < self.taken_back
+                child = space.random_sibling(node, rng) if back else space.random_child(node, rng)
                 if child is not None and child.fingerprint not in known:
                     children[child.fingerprint] = child
             known |= children.keys()

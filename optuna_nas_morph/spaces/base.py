@@ -64,6 +64,10 @@ class Space(Protocol[C]):
         """A member one edit away; :obj:`None` if the draw leads nowhere."""
         ...
 
+    def random_sibling(self, member: C, rng: np.random.Generator) -> C | None:
+        """A member that comes of taking an edit back; :obj:`None` if there is none to take back."""
+        ...
+
     def is_leaf(self, member: C) -> bool:
         """Whether a search need not go on from here: `children` is empty."""
         ...

@@ -157,6 +157,10 @@ class CellSpace:
         other = (parent.indices[i] + 1 + int(rng.integers(n - 1))) % n
         return self._at((*parent.indices[:i], other, *parent.indices[i + 1 :]))
 
+    def random_sibling(self, member: Cell, rng: np.random.Generator) -> Cell | None:
+        """As `random_child`: every edit takes back another."""
+        return self.random_child(member, rng)
+
     def is_leaf(self, member: Cell) -> bool:
         """Whether there is nothing to choose."""
         return self.size == 1

@@ -273,7 +273,7 @@ class MorphSpace:
         """A random walk of any length from the seed, as far as the space goes."""
         member = self.first()
         for _ in range(int(rng.integers(1, self.max_morphisms + 1))):
-            member = self.random_step(member, rng) or member
+            member = self.random_child(member, rng) or member
         return member
 
     def without(self, member: Descendant, i: int) -> Descendant:
@@ -296,20 +296,17 @@ class MorphSpace:
         found = self._try((architecture, step.morphism, sites.index(step.site)), sites)
         return None if found is None else found[1]
 
-    def random_child(self, parent: Descendant, rng: np.random.Generator) -> Descendant | None:
-        """One random step, or as often one step taken back; :obj:`None` where it leads nowhere.
+    def random_sibling(self, member: Descendant, rng: np.random.Generator) -> Descendant | None:
+        """A random step of the chain taken back, with all that was built on it; half of the time another one instead.
 
-        A step is a morphism of the space, then a place, both uniform. One that is taken back is any of the chain, with
-        all that was built on it, and half of the time another step is taken instead: so that the search is not bound
-        to what its ancestors once did.
+        So a search is not bound to what ancestors once did. It costs the training that is inherited through that step.
         """
-        if parent.steps and rng.random() < TAKEN_BACK:
-            parent = self.without(parent, int(rng.integers(len(parent.steps))))
-            if rng.random() < 0.5:
-                return parent
-        return self.random_step(parent, rng)
+        if not member.steps:
+            return None
+        shorter = self.without(member, int(rng.integers(len(member.steps))))
+        return shorter if rng.random() < 0.5 else self.random_child(shorter, rng)
 
-    def random_step(self, parent: Descendant, rng: np.random.Generator) -> Descendant | None:
+    def random_child(self, parent: Descendant, rng: np.random.Generator) -> Descendant | None:
         """One random step: a morphism of the space, then a place, both uniform; :obj:`None` where it leads nowhere."""
         if self.is_leaf(parent):
             return None
@@ -401,8 +398,5 @@ class MorphSpace:
             parts.insert(0, "the seed has its nodes under other names or in another order")
         return "; ".join(parts)
 
-
-TAKEN_BACK = 0.5
-"""How often `MorphSpace.random_child` takes a step back."""
 
 _CACHE_SIZE = 20_000

@@ -120,7 +120,7 @@ def open_space(n_trials: int, n_nodes: int, repeats: int) -> None:
         """A random walk from the seed to about so many nodes."""
         member = space.first()
         while len(member.architecture.nodes) < n_nodes:
-            member = space.random_step(member, rng) or space.first()
+            member = space.random_child(member, rng) or space.first()
         sizes.append(len(member.architecture.nodes))
         return member
 

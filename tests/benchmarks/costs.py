@@ -51,7 +51,7 @@ def grown(n_nodes: int, rng: np.random.Generator) -> tuple[MorphSpace, Descendan
     space = presets.resnet(input_shape=(3, 32, 32), n_classes=10, max_morphisms=40)
     descendant = Descendant((), space.seed)
     while len(descendant.architecture.nodes) < n_nodes:
-        descendant = space.random_step(descendant, rng) or descendant
+        descendant = space.random_child(descendant, rng) or descendant
     return space, descendant
 
 

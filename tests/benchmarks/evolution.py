@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph import CellSpace, LabelledGraph, encoding, lineage
 from optuna_nas_morph.hyperparameters import Cube
-from optuna_nas_morph.spaces import Descendant, MorphSpace
+from optuna_nas_morph.spaces import Descendant
 
 _N_DRAWS = 100
 
@@ -117,8 +117,7 @@ class RegularizedEvolutionSampler(BaseSampler):
         if back and member.steps:
             member = Descendant(member.steps[:-1], space.trace(member.steps)[-2])
         for _ in range(_N_DRAWS):
-            one_more = isinstance(space, MorphSpace) and isinstance(member, Descendant)
-            child = space.random_step(member, rng) if one_more else space.random_child(member, rng)
+            child = space.random_child(member, rng)
             if child is not None:
                 return child
         return space.random(rng)

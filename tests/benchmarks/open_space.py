@@ -70,7 +70,7 @@ def hidden(space: MorphSpace, seed: int, n_steps: int) -> Architecture:
     rng = np.random.default_rng(seed)
     member = space.first()
     while len(member.steps) < n_steps:
-        member = space.random_step(member, rng) or member
+        member = space.random_child(member, rng) or member
     return member.architecture
 
 

@@ -8,7 +8,9 @@ from tests.search.contract import CELLS, CHAINS, MORPHS
 
 @pytest.mark.parametrize("n_observations", [0, 1, 10**6])
 def test_open_spaces_are_searched_as_trees(n_observations: int) -> None:
-    assert default_search(MORPHS, n_observations) == TreeSearch()
+    assert default_search(MORPHS, n_observations) == TreeSearch(taken_back=0.5)
+    # What is taken back would be lost where it is inherited.
+    assert default_search(MORPHS, n_observations, inherits=True) == TreeSearch()
 
 
 def test_closed_spaces_are_looked_at_as_far_as_that_is_quick() -> None:

@@ -133,13 +133,16 @@ def test_limits_are_kept() -> None:
     assert max(len(d.steps) for _, d in found) <= 6
 
 
+@pytest.mark.parametrize("taken_back", [0.0, 0.5])
 @pytest.mark.parametrize("max_steps", [1, 2])
-def test_candidates_are_at_most_so_many_steps_from_a_root(max_steps: int) -> None:
+def test_candidates_are_at_most_so_many_steps_from_a_root(max_steps: int, taken_back: float) -> None:
     root = random_walk(DEEP, seed_of(DEEP), 3, _rng(1))
-    found = TreeSearch(100, max_steps=max_steps)(DEEP, [root], Counted(many_linear_layers), anything, _rng(0))
+    search = TreeSearch(100, max_steps=max_steps, taken_back=taken_back)
+    found = search(DEEP, [root], Counted(many_linear_layers), anything, _rng(0))
     lengths = {len(d.steps) - len(root.steps) for _, d in found}
+    assert lengths >= set(range(1, max_steps + 1))
     assert max(lengths) == max_steps
-    assert min(lengths) < 0  # steps are taken back as well
+    assert (min(lengths) < 0) == (taken_back > 0)
 
 
 def test_nothing_within_reach_is_missed_in_a_small_space() -> None:
@@ -201,7 +204,7 @@ def test_a_walk_ends_at_the_longest_chain() -> None:
     end = random_walk(SPACE, seed_of(SPACE), 50, _rng(0))
     assert len(end.steps) == SPACE.max_morphisms
     assert SPACE.replay(end.steps) == end.architecture
-    assert SPACE.random_step(end, _rng(0)) is None
+    assert SPACE.random_child(end, _rng(0)) is None
 
 
 def test_children_are_drawn_from_all_morphisms_and_sites() -> None:

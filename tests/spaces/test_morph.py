@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from optuna_nas_morph.errors import ArchitectureError, MorphismError, SpaceMismatchError
 from optuna_nas_morph.ir import Architecture
@@ -430,3 +432,29 @@ def test_features_are_logarithms_from_0_to_1(limit: str) -> None:
         value = (architecture.n_parameters, architecture.flops, len(architecture.nodes))[i]
         assert space.features(member)[i] == pytest.approx(np.log2(value / low) / (1 + np.log2(high / low)))
         assert all(0 <= feature <= 1 for feature in space.features(member))
+
+
+@given(st.integers(0, 10_000))
+def test_a_sibling_lacks_a_step_and_what_was_built_on_it(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    space = MorphSpace(SEED, max_morphisms=6)
+    member = space.random(rng)
+    sibling = space.random_sibling(member, rng)
+    if not member.steps:
+        assert sibling is None
+    elif sibling is not None:
+        assert space.replay(sibling.steps) == sibling.architecture
+        # What is left is a part of the chain in its order, and at most one step is new, at the end.
+        kept = [step for step in sibling.steps if step in member.steps]
+        assert len(sibling.steps) - len(kept) <= 1
+        assert sibling.steps[: len(kept)] == tuple(kept)
+        assert sibling.steps != member.steps
+
+
+def test_an_earlier_step_can_be_taken_back() -> None:
+    space = MorphSpace(SEED, max_morphisms=6)
+    rng = np.random.default_rng(0)
+    member = next(m for m in iter(lambda: space.random(rng), None) if len(m.steps) >= 3)
+    shorter = space.without(member, 0)
+    assert member.steps[0] not in shorter.steps
+    assert set(shorter.steps) <= set(member.steps[1:])
