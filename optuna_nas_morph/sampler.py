@@ -62,8 +62,9 @@ class MorphBOSampler(BaseSampler):
             objectives `optuna_nas_morph.acquisition.LogExpectedHypervolumeImprovement`. With one given, several
             objectives are scalarised with random weights (ParEGO).
         search:
-            How architectures are searched (`optuna_nas_morph.search`). By default `TreeSearch` in a `MorphSpace`; in a
-            `CellSpace` every cell is looked at, or where those are too many, `NeighbourSearch`.
+            How architectures are searched (`optuna_nas_morph.search`). By default `TreeSearch` in a `MorphSpace`, in
+            turns with `RandomSearch` where no training is inherited; in a `CellSpace` every cell is looked at, or where
+            those are too many, `NeighbourSearch`.
         n_startup_trials:
             Trials before the surrogate is used. The first is the seed architecture, the others are random chains of
             morphisms of any length; hyperparameters are drawn by ``independent_sampler``.

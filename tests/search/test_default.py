@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import pytest
 
-from optuna_nas_morph.search import ExhaustiveSearch, NeighbourSearch, TreeSearch, default_search
+from optuna_nas_morph.search import ExhaustiveSearch, Mixture, NeighbourSearch, RandomSearch, TreeSearch, default_search
 from tests.search.contract import CELLS, CHAINS, MORPHS
 
 
 @pytest.mark.parametrize("n_observations", [0, 1, 10**6])
-def test_open_spaces_are_searched_as_trees(n_observations: int) -> None:
-    assert default_search(MORPHS, n_observations) == TreeSearch(taken_back=0.5)
+def test_open_spaces_are_searched_as_trees_and_at_random(n_observations: int) -> None:
+    assert default_search(MORPHS, n_observations) == Mixture((TreeSearch(taken_back=0.5), RandomSearch()))
     # What is taken back would be lost where it is inherited.
     assert default_search(MORPHS, n_observations, inherits=True) == TreeSearch()
 
