@@ -4,29 +4,109 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import rankdata
 
 
-def log_regret(column: np.ndarray) -> np.ndarray:
-    """One objective, larger is better, on a scale that magnifies differences among good values.
+@dataclass(frozen=True)
+class Standard:
+    """Values moved and stretched to mean 0 and variance 1. Made by `Standard.of`.
+
+    Infinities become the largest or the smallest finite value, and values far below the bulk (a diverged training) are
+    moved to its lower fence.
+
+    Attributes:
+        low, high:
+            Ends to which values are moved.
+        unit:
+            The largest absolute value, by which values are divided first: so nothing overflows.
+        mean, deviation:
+            Of the values in that unit; a deviation of 0 where they do not differ.
+    """
+
+    low: float
+    high: float
+    unit: float
+    mean: float
+    deviation: float
+
+    @staticmethod
+    def of(column: np.ndarray) -> Standard:
+        """The scale of some values, of shape (n,)."""
+        finite = column[np.isfinite(column)]
+        if not len(finite):
+            return Standard(0.0, 0.0, 1.0, 0.0, 0.0)
+        low, high = float(finite.min()), float(finite.max())
+        # A power of two makes room, so that differences of values up to 1e308 do not overflow.
+        q1, q3 = np.quantile(np.clip(column, low, high) / 16, [0.25, 0.75])
+        if q3 > q1:
+            low = max(low, float(np.clip(q1 - 3 * (q3 - q1), low / 16, high / 16)) * 16)
+        # Scaled once the extremes are in: one diverged training must not make the others look equal.
+        inside = np.clip(column, low, high)
+        unit = float(np.max(np.abs(inside))) or 1.0
+        deviation = float(np.std(inside / unit))
+        return Standard(low, high, unit, float(np.mean(inside / unit)), deviation if deviation > 1e-14 else 0.0)
+
+    def targets(self, values: np.ndarray) -> np.ndarray:
+        """Values on this scale, of shape (m,); those beyond the ends are at the ends."""
+        if not self.deviation:
+            return np.zeros(len(values))
+        targets: np.ndarray = (np.clip(values, self.low, self.high) / self.unit - self.mean) / self.deviation
+        return targets
+
+    def values(self, targets: np.ndarray) -> np.ndarray:
+        """Inverse of `targets`, of shape (m,)."""
+        values: np.ndarray = (targets * self.deviation + self.mean) * self.unit
+        return values
+
+
+@dataclass(frozen=True)
+class LogRegret:
+    """A scale that magnifies differences among good values of one objective, larger is better. Made by `LogRegret.of`.
 
     ``-log(top - value)``, standardised, where ``top`` lies above the best value by as much as the median lies below it:
     for an accuracy that is about ``-log(error)``, without knowing where the scale ends. Moved or stretched values give
-    the same. Infinities and values far below the bulk are moved in first, see `standardise`.
+    the same. Infinities and values far below the bulk are moved in first, see `Standard`.
 
-    Args:
-        column:
-            Values, larger is better.  # (n,)
-
-    Returns:
-        Targets in the same order, with mean 0 and variance 1, or all 0 where the values do not differ.  # (n,)
+    Attributes:
+        inner:
+            The scale of the values.
+        top:
+            On that scale.
+        outer:
+            The scale of the logarithms.
     """
-    targets = standardise(column)
-    best = float(np.max(targets, initial=0.0))
-    margin = best - float(np.median(targets)) if len(targets) else 0.0
-    # Where half of the values are the best one, the median says nothing of the scale: it is 1, the standard deviation.
-    return standardise(-np.log(best + (margin if margin > 1e-3 else 1.0) - targets))
+
+    inner: Standard
+    top: float
+    outer: Standard
+
+    @staticmethod
+    def of(column: np.ndarray) -> LogRegret:
+        """The scale of some values, of shape (n,)."""
+        inner = Standard.of(column)
+        targets = inner.targets(column)
+        best = float(np.max(targets, initial=0.0))
+        margin = best - float(np.median(targets)) if len(targets) else 0.0
+        # Where half of the values are the best one, the median says nothing of the scale: it is 1, the standard
+        # deviation.
+        top = best + (margin if margin > 1e-3 else 1.0)
+        return LogRegret(inner, top, Standard.of(-np.log(top - targets)))
+
+    def targets(self, values: np.ndarray) -> np.ndarray:
+        """Values on this scale, of shape (m,); those beyond the ones it was made of are at their ends."""
+        return self.outer.targets(-np.log(self.top - self.inner.targets(values)))
+
+    def values(self, targets: np.ndarray) -> np.ndarray:
+        """Inverse of `targets`, of shape (m,), also beyond the values that it was made of; below ``top``, always."""
+        return self.inner.values(self.top - np.exp(-self.outer.values(targets)))
+
+
+def log_regret(column: np.ndarray) -> np.ndarray:
+    """Values on their `LogRegret` scale, in their order: mean 0 and variance 1, or all 0 where they do not differ."""
+    return LogRegret.of(column).targets(column)
 
 
 def chebyshev(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -49,24 +129,8 @@ def chebyshev(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def standardise(column: np.ndarray) -> np.ndarray:
-    """Mean 0 and variance 1, of shape (n,).
-
-    Infinities become the largest or the smallest finite value, and values far below the bulk (a diverged training) are
-    moved to its lower fence.
-    """
-    finite = column[np.isfinite(column)]
-    if not len(finite):
-        return np.zeros(len(column))
-    # A power of two makes room, so that differences of values up to 1e308 do not overflow.
-    column = np.clip(column, finite.min(), finite.max()) / 16
-    low, high = np.quantile(column, [0.25, 0.75])
-    if high > low:
-        column = np.maximum(column, low - 3 * (high - low))
-    # Scaled once the extremes are in: one diverged training must not make the others look equal.
-    column = column / (float(np.max(np.abs(column))) or 1.0)
-    centred: np.ndarray = column - np.mean(column)
-    deviation = float(np.std(column))
-    return centred / deviation if deviation > 1e-14 else np.zeros(len(column))
+    """Values on their `Standard` scale: mean 0 and variance 1, or all 0 where they do not differ, of shape (n,)."""
+    return Standard.of(column).targets(column)
 
 
 def feasibility(column: np.ndarray) -> tuple[np.ndarray, float]:
@@ -136,10 +200,12 @@ def ranking(values: Sequence[tuple[float, ...] | None], signs: Sequence[float]) 
     rows = np.array([i for i, value in enumerate(values) if value is not None], dtype=int)
     if len(rows):
         signed = np.array([values[i] for i in rows], dtype=float) * signs
+        if len(signs) == 1:
+            result[rows] = rankdata(signed[:, 0])
+            return result
         columns = np.stack([standardise(column) for column in signed.T], axis=1)
         result[rows] = columns.mean(axis=1)
-        if len(signs) > 1:
-            result[rows[pareto_front(columns)]] += 1e3
+        result[rows[pareto_front(columns)]] += 1e3
     return result
 
 

@@ -12,6 +12,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import rankdata
 
 from optuna_nas_morph.targets import (
+    LogRegret,
+    Standard,
     best_and_latest,
     chebyshev,
     extrapolate,
@@ -341,3 +343,27 @@ def test_as_many_as_asked_for_with_the_best(targets: np.ndarray, n: int) -> None
     assert kept.tolist() == sorted(kept.tolist())
     if n > 1:
         assert targets[kept].max() == targets.max()
+
+
+@pytest.mark.parametrize("kind", [Standard, LogRegret])
+@given(column=arrays(np.float64, st.integers(1, 30), elements=st.floats(-1e3, 1e3).map(lambda x: round(x, 6))))
+def test_targets_are_turned_back_into_values(kind: type[Standard] | type[LogRegret], column: np.ndarray) -> None:
+    scale = kind.of(column)
+    inner = scale if isinstance(scale, Standard) else scale.inner
+    if not inner.deviation:
+        expected = np.full(len(column), column.mean())
+    else:
+        expected = np.clip(column, inner.low, inner.high)
+        if isinstance(scale, LogRegret):  # The logarithms have a lower fence of their own.
+            lowest = scale.values(np.array([scale.targets(column).min()]))[0]
+            expected = np.maximum(expected, lowest)
+    np.testing.assert_allclose(scale.values(scale.targets(column)), expected, atol=1e-6)
+
+
+def test_beyond_the_values_known() -> None:
+    column = np.array([0.5, 0.7, 0.8, 0.9])
+    scale = LogRegret.of(column)
+    best = scale.targets(column)[-1:]
+    # The median is 0.75, so the end of the scale is 1.05.
+    np.testing.assert_allclose(scale.values(best + np.array([0.0, 9.0, 30.0])), [0.9, 1.05, 1.05], atol=1e-3)
+    assert np.all(np.diff(scale.values(best + np.linspace(0, 3, 20))) > 0)

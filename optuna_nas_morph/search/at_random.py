@@ -17,6 +17,8 @@ from optuna_nas_morph.spaces import Space
 class RandomSearch:
     """Scores members drawn from all over the space, wherever the evaluated ones are.
 
+    In an open space they are all the architectures on random walks from the seed, so that each takes one step.
+
     Args:
         n_candidates:
             How many.
@@ -41,9 +43,9 @@ class RandomSearch:
         """Search, see `Search`."""
         pool: dict[str, Any] = {}
         for _ in range(4 * self.n_candidates):  # A small space may not have so many.
-            if len(pool) == self.n_candidates:
+            if len(pool) >= self.n_candidates:
                 break
-            member = space.random(rng)
-            pool.setdefault(member.fingerprint, member)
-        members = list(pool.values())
+            for member in space.random_lineage(rng):
+                pool.setdefault(member.fingerprint, member)
+        members = list(pool.values())[: self.n_candidates]
         return best_first(score(members), members, is_new, len(members))

@@ -60,6 +60,10 @@ class Space(Protocol[C]):
         """A member drawn from the whole space."""
         ...
 
+    def random_lineage(self, rng: np.random.Generator) -> list[C]:
+        """A random member, and before it all those on the way to it that are as cheap to have."""
+        ...
+
     def random_child(self, parent: C, rng: np.random.Generator) -> C | None:
         """A member one edit away; :obj:`None` if the draw leads nowhere."""
         ...

@@ -147,6 +147,10 @@ class CellSpace:
             return allowed[int(rng.integers(len(allowed)))]
         raise ArchitectureError(f"to_graph must allow some combinations of choices but refused {_N_DRAWS} random ones.")
 
+    def random_lineage(self, rng: np.random.Generator) -> list[Cell]:
+        """One member drawn uniformly: no other is on the way to it."""
+        return [self.random(rng)]
+
     def random_child(self, parent: Cell, rng: np.random.Generator) -> Cell | None:
         """One choice made differently, which and how uniform."""
         free = [i for i, alternatives in enumerate(self.choices.values()) if len(alternatives) > 1]

@@ -270,11 +270,17 @@ class MorphSpace:
         return Descendant((), self.seed)
 
     def random(self, rng: np.random.Generator) -> Descendant:
-        """A random walk of any length from the seed, as far as the space goes."""
-        member = self.first()
+        """The end of a random walk of any length from the seed, as far as the space goes."""
+        return self.random_lineage(rng)[-1]
+
+    def random_lineage(self, rng: np.random.Generator) -> list[Descendant]:
+        """A random walk of any length from the seed: every architecture on it, the seed first."""
+        way = [self.first()]
         for _ in range(int(rng.integers(1, self.max_morphisms + 1))):
-            member = self.random_child(member, rng) or member
-        return member
+            child = self.random_child(way[-1], rng)
+            if child is not None:
+                way.append(child)
+        return way
 
     def without(self, member: Descendant, i: int) -> Descendant:
         """A member with step ``i`` taken back, and those after it that can no longer be taken."""
@@ -304,7 +310,10 @@ class MorphSpace:
         if not member.steps:
             return None
         shorter = self.without(member, int(rng.integers(len(member.steps))))
-        return shorter if rng.random() < 0.5 else self.random_child(shorter, rng)
+        if rng.random() < 0.5:
+            return shorter
+        other = self.random_child(shorter, rng)
+        return None if other is None or other.steps == member.steps else other
 
     def random_child(self, parent: Descendant, rng: np.random.Generator) -> Descendant | None:
         """One random step: a morphism of the space, then a place, both uniform; :obj:`None` where it leads nowhere."""

@@ -7,7 +7,7 @@ The table is that of `tests.benchmarks.nas_bench_201`. Every seed draws cells to
 Spearman   rank correlation of the predicted means with the values of the 400
 coverage   share of the values within the 90 % interval of an observation
 NLL        mean negative log likelihood of a value, and that of a constant: the normal distribution of the cells learnt
-           from. Both on the surrogate's own scale, see `optuna_nas_morph.targets.log_regret`
+           from. Both on the surrogate's own scale, see `optuna_nas_morph.targets.LogRegret`
 
 each as mean ± standard deviation over seeds. That scale is known between the worst and the best cell learnt from; the
 last two leave out values beyond, whose share is shown.
@@ -26,7 +26,7 @@ from scipy import stats
 from optuna_nas_morph import presets
 from optuna_nas_morph.kernels import WeisfeilerLehman
 from optuna_nas_morph.surrogate import Points, Quantity, fit_surrogate
-from optuna_nas_morph.targets import log_regret
+from optuna_nas_morph.targets import LogRegret
 from tests.benchmarks import runs
 from tests.benchmarks.nas_bench_201 import load
 
@@ -54,13 +54,13 @@ def run(path: Path, value: str, n: int, inputs: str, seed: int) -> runs.Record:
     values = np.array([table[name] for name in names])
     cells = [operations(name) for name in names]
     known, held_out = values[:n], values[n:]
-    targets = log_regret(known)
+    scale = LogRegret.of(known)
 
     see_graph, see_choices = INPUTS[inputs]
     observed = points_of(cells[:n], see_graph, see_choices)
     surrogate = fit_surrogate(
         observed,
-        [Quantity(np.arange(n), targets)],
+        [Quantity(np.arange(n), scale.targets(known))],
         Points((), np.empty(0, dtype=int), observed.z[:0]),
         np.ones(observed.z.shape[1], dtype=bool),
         kernel=WeisfeilerLehman(),
@@ -70,9 +70,8 @@ def run(path: Path, value: str, n: int, inputs: str, seed: int) -> runs.Record:
     (means,), (variances,) = surrogate.predict(points_of(cells[n:], see_graph, see_choices))
     deviations = np.sqrt(variances + surrogate.posteriors[0].hyperparameters.noise)
 
-    order = np.argsort(known)
     inside = (held_out >= known.min()) & (held_out <= known.max())
-    truth = np.interp(held_out, known[order], targets[order])
+    truth = scale.targets(held_out)
     return {
         "Spearman": float(stats.spearmanr(means, held_out).statistic),
         "coverage": float(np.mean(np.abs(truth - means)[inside] < _WITHIN * deviations[inside])),

@@ -203,6 +203,7 @@ def test_one_choice_with_one_alternative() -> None:
     assert space.size == 1
     assert space.is_leaf(member)
     assert space.random(rng) == space.first(rng) == member
+    assert space.random_lineage(rng) == [member]
     assert space.random_child(member, rng) is None
     assert list(space.children(member)) == []
     with_another = CellSpace({"only": ("x",), "two": (1, 2)}, chain)

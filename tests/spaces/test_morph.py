@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import json
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from optuna_nas_morph.errors import ArchitectureError, MorphismError, SpaceMismatchError
@@ -434,7 +435,19 @@ def test_features_are_logarithms_from_0_to_1(limit: str) -> None:
         assert all(0 <= feature <= 1 for feature in space.features(member))
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_a_random_lineage_goes_from_the_seed_step_by_step(seed: int) -> None:
+    space = MorphSpace(SEED, max_morphisms=6)
+    lineage = space.random_lineage(np.random.default_rng(seed))
+    assert [len(member.steps) for member in lineage] == list(range(len(lineage)))
+    for parent, child in itertools.pairwise(lineage):
+        assert child.steps[:-1] == parent.steps
+        assert space.replay(child.steps) == child.architecture
+    assert lineage[-1] == space.random(np.random.default_rng(seed))
+
+
 @given(st.integers(0, 10_000))
+@example(912)  # The step that was taken back is drawn again.
 def test_a_sibling_lacks_a_step_and_what_was_built_on_it(seed: int) -> None:
     rng = np.random.default_rng(seed)
     space = MorphSpace(SEED, max_morphisms=6)
