@@ -209,21 +209,42 @@ class Posterior:
             cholesky,
         )
 
+    def coefficients(self, z: Floats) -> tuple[Floats, Floats]:  # (L, m, n), (m,)
+        """Return how the mean at new points is put together.
+
+        It is ``sum_l sum_i c[l, j, i] G_l(g_j, g_i) + r[j]`` for ``c``, ``r`` returned: linear in the similarities of
+        the graphs, so a kernel that adds up parts of graphs gives each part its share.
+
+        Args:
+            z:
+                Numeric part of the new points.
+
+        Raises:
+            ValueError: If a shape does not fit.
+        """
+        h = self.hyperparameters
+        matern = self._matern(z, self.z)
+        shared = (1 - h.interaction + h.interaction * matern) * self.alpha
+        return np.array(h.level_weights)[:, None, None] * shared, h.z_variance * (matern @ self.alpha)
+
     def _cross(self, cross_grams: Floats | None, z: Floats) -> Floats:  # (m, n)
         return self._prior(cross_grams, z, self.z)
 
     def _prior(self, grams: Floats | None, z1: Floats, z2: Floats) -> Floats:  # (len(z1), len(z2))
         h = self.hyperparameters
-        _check_shape("z", z1, (len(z1), len(self.is_categorical)))
+        matern = self._matern(z1, z2)
         grams = np.empty((0, len(z1), len(z2))) if grams is None else grams
         _check_shape("grams", grams, (len(h.level_weights), len(z1), len(z2)))
-        r2 = np.zeros((len(z1), len(z2)))
-        for j, scale in enumerate(h.inverse_squared_lengthscales):
-            r2 += scale * _squared_difference(z1[:, None, j], z2[None, :, j], bool(self.is_categorical[j]))
-        matern, _ = _matern52(r2)
         weighted = np.tensordot(np.array(h.level_weights), grams, axes=1)
         covariance: Floats = weighted * (1 - h.interaction + h.interaction * matern) + h.z_variance * matern
         return covariance
+
+    def _matern(self, z1: Floats, z2: Floats) -> Floats:  # (len(z1), len(z2))
+        _check_shape("z", z1, (len(z1), len(self.is_categorical)))
+        r2 = np.zeros((len(z1), len(z2)))
+        for j, scale in enumerate(self.hyperparameters.inverse_squared_lengthscales):
+            r2 += scale * _squared_difference(z1[:, None, j], z2[None, :, j], bool(self.is_categorical[j]))
+        return _matern52(r2)[0]
 
 
 def fit(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,11 +14,11 @@ from optuna.trial import TrialState
 from optuna_nas_morph import encoding
 from optuna_nas_morph.acquisition import Acquisition, ThompsonSampling
 from optuna_nas_morph.belief import Belief, believe
+from optuna_nas_morph.encoder import Encoder
 from optuna_nas_morph.encoding import AnySpace, Member
 from optuna_nas_morph.history import Key, Observation, key_of
-from optuna_nas_morph.hyperparameters import Conditions, Cube
+from optuna_nas_morph.hyperparameters import Cube
 from optuna_nas_morph.search import Search, default_search, random_walk
-from optuna_nas_morph.surrogate import Points
 from optuna_nas_morph.targets import best_and_latest, ranking
 
 MAX_OBSERVATIONS = 1000
@@ -121,7 +120,7 @@ def propose(task: Task, history: Sequence[Observation], settings: Settings, rng:
     observed, order = [observed[i] for i in kept], order[kept]
     running = [o for o in usable if o.state == TrialState.RUNNING]
 
-    encoder = _Encoder.of(task, observed)
+    encoder = Encoder.of(task.space, task.cube, observed)
     belief = believe(
         observed,
         encoder.points_of(observed),
@@ -202,89 +201,12 @@ def _distinct(members: Iterable[Member]) -> list[Member]:
     return list(found.values())
 
 
-# Points.
-
-
-def training_feature(epochs: float | None) -> float:
-    """Effective epochs on a logarithmic scale; 0 where nothing is known."""
-    return math.log1p(epochs or 0.0) / math.log(1000.0)
-
-
-@dataclass(frozen=True)
-class _Encoder:
-    """Turns architectures and hyperparameters into points of the surrogate.
-
-    A vector is: hyperparameters in the unit cube, for each conditional one whether it is asked for, features of the
-    architecture, and the training behind its weights (where that is known of any). Candidates are predicted at one
-    reference training, so that an old lineage is not mistaken for a good architecture.
-    """
-
-    space: AnySpace | None
-    cube: Cube
-    conditions: Conditions
-    reference: float | None
-
-    @staticmethod
-    def of(task: Task, observed: Sequence[Observation]) -> _Encoder:
-        points = np.array([task.cube.encode(o.hyperparameters) for o in observed]).reshape(len(observed), -1)
-        members = [o.member for o in observed]
-        known = [o.epochs for o in observed if o.epochs is not None]
-        reference = training_feature(float(np.median(known))) if known else None
-        return _Encoder(task.space, task.cube, Conditions(task.cube, points, _features(task.space, members)), reference)
-
-    @property
-    def is_categorical(self) -> np.ndarray:
-        flags = np.ones(len(self.conditions.conditional), dtype=bool)
-        of_space = np.array(() if self.space is None else self.space.feature_is_categorical, dtype=bool)
-        training = np.zeros(int(self.reference is not None), dtype=bool)
-        return np.concatenate([self.cube.is_categorical, flags, of_space, training])
-
-    def filled(self, points: np.ndarray) -> np.ndarray:
-        """Vectors of hyperparameters with the middle where one was not asked for."""
-        return np.where(np.isnan(points), np.where(self.cube.is_categorical, 0.0, 0.5), points)
-
-    def points_of(self, observations: Sequence[Observation], training: float | None = None) -> Points:
-        """Observations as they are, or as if all had had one training."""
-        points = np.array([self.cube.encode(o.hyperparameters) for o in observations])
-        points = points.reshape(len(observations), self.cube.n_dims)
-        epochs = [training_feature(o.epochs) if training is None else training for o in observations]
-        return self._points([o.member for o in observations], points, np.array(epochs))
-
-    def product(self, members: Sequence[Member | None], points: np.ndarray) -> tuple[np.ndarray, Points]:
-        """Every architecture with every vector of hyperparameters, architecture by architecture.
-
-        Returns:
-            The vectors, NaN where a hyperparameter would not be asked for, of shape (m * p, d); and the points.
-        """
-        every = [member for member in members for _ in points]
-        tiled = np.tile(points, (len(members), 1))
-        if len(self.conditions.conditional):
-            tiled = self.conditions.apply(tiled, _features(self.space, every))
-        return tiled, self._points(every, tiled, np.full(len(every), self.reference or 0.0))
-
-    def _points(self, members: Sequence[Member | None], points: np.ndarray, training: np.ndarray) -> Points:
-        parts = [self.conditions.expand(points), _features(self.space, members)]
-        if self.reference is not None:
-            parts.append(training[:, None])
-        index: dict[Any, int] = {}
-        owner = [index.setdefault(member.graph, len(index)) for member in members if member is not None]
-        z = np.concatenate(parts, axis=1)
-        return Points(tuple(index), np.array(owner or np.zeros(len(members)), dtype=int), z)
-
-
-def _features(space: AnySpace | None, members: Sequence[Member | None]) -> np.ndarray:
-    """Features of architectures, of shape (n, f)."""
-    n_features = 0 if space is None else len(space.feature_is_categorical)
-    compute: Callable[[Any], tuple[float, ...]] = (lambda _: ()) if space is None else space.features
-    return np.array([compute(member) for member in members], dtype=float).reshape(len(members), n_features)
-
-
 @dataclass(frozen=True)
 class _Model:
     """The acquisition over architectures and hyperparameters."""
 
     task: Task
-    encoder: _Encoder
+    encoder: Encoder
     belief: Belief
     seen: frozenset[Key]
     good: np.ndarray  # (5, d), hyperparameters of the best observations

@@ -84,6 +84,14 @@ class Surrogate:
                 means[k, rows], variances[k, rows] = posterior.predict(own, points.z[rows])
         return means, variances
 
+    def joint(self, points: Points, k: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and covariance of the latent values of quantity ``k`` at some points, of shape (m,), (m, m)."""
+        cross = grams = None
+        if self.kernel is not None:
+            cross = self.kernel.cross(points.graphs)[:, points.owner][:, :, self.owners[k]]
+            grams = self.kernel.among(points.graphs)[:, points.owner][:, :, points.owner]
+        return self.posteriors[k].joint(cross, grams, points.z)
+
     def _chunks(self, points: Points) -> Iterator[tuple[slice, np.ndarray | None]]:
         """Parts of the points, each with the similarities of its graphs to those of the kernel."""
         n_observed = max(len(posterior.y) for posterior in self.posteriors)

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from scipy import sparse
 
 from optuna_nas_morph.ir.labelled import LabelledGraph
+from optuna_nas_morph.kernels.level_kernel import Floats
 from optuna_nas_morph.kernels.wl import CountLevels, WeisfeilerLehman
 
 
@@ -31,6 +33,10 @@ class WeisfeilerLehmanOptimalAssignment(WeisfeilerLehman):
     def fit_levels(self, train: Sequence[LabelledGraph]) -> CountLevels:
         self._check_params()
         return IntersectionLevels(self._vocabulary, self.n_iter, self.cache_size)
+
+    @staticmethod
+    def overlap(a: Floats, b: Floats) -> Floats:
+        return np.minimum(a, b)
 
 
 class IntersectionLevels(CountLevels):

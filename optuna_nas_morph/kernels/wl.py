@@ -87,6 +87,11 @@ class WeisfeilerLehman(LevelGraphKernel):
         """Return how many nodes of a graph have each feature, one dictionary per level."""
         return self._vocabulary.counts(graph, self.n_iter, self.cache_size)
 
+    @staticmethod
+    def overlap(a: Floats, b: Floats) -> Floats:
+        """What counts ``a`` and ``b`` of a feature add to the similarity of two graphs before normalisation."""
+        return a * b
+
     def describe(self, level: int, feature: int) -> str:
         """Write a feature as text, e.g. ``conv3x3 <- [input] -> [relu, relu]`` (seen from a convolution).
 
