@@ -94,7 +94,7 @@ def in_units(model: Model, mean: float, deviation: float, level: float, start: f
     difference is told from where it starts, by default the median of the trials.
     """
     if start is None:
-        start = float(np.median(model.scale.targets(model.sign * model.values)))
+        start = float(model.scale.targets(model.sign * np.median(model.values, keepdims=True))[0])
     width = norm.ppf(0.5 + level / 2) * deviation
     ends = model.in_units(start + np.array([0.0, mean, mean - width, mean + width]))
     difference, *interval = (float(end - ends[0]) for end in ends[1:])

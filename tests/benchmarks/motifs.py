@@ -3,9 +3,9 @@
     python -m tests.benchmarks.motifs --table nas_bench_201_cifar10.npz --seeds 20 --evaluations 100 300
 
 The table is that of `tests.benchmarks.nas_bench_201`. A search of `MorphBOSampler` evaluates some cells; `explain` then
-gives every motif in at least five of them its effect. The true effect is the average over all cells of the table with the
-motif minus that over those without, on the scale of the surrogate, `optuna_nas_morph.targets.LogRegret`. Reported per
-seed, then as mean ± standard deviation over seeds:
+gives every motif in at least five of them its effect. The true effect is the average over all cells of the table with
+the motif minus that over those without, on the scale of the surrogate, `optuna_nas_morph.targets.LogRegret`. Reported
+as mean ± standard deviation over seeds:
 
 correlation   of estimated and true effects
 coverage      share of the true effects within their 90 % intervals
