@@ -17,6 +17,7 @@ from optuna_nas_morph.errors import (
     WeightsMissingError,
     WeightsNotFiniteError,
 )
+from optuna_nas_morph.interpret import explain
 from optuna_nas_morph.ir import Architecture, LabelledGraph, Node, ops
 from optuna_nas_morph.nets import Network
 from optuna_nas_morph.network import load_network, publish_weights, suggest_architecture, suggest_network
@@ -50,6 +51,7 @@ __all__ = [
     "WeightsMissingError",
     "WeightsNotFiniteError",
     "acquisition",
+    "explain",
     "kernels",
     "load_network",
     "morphisms",

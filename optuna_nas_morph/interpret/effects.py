@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
 
+from optuna_nas_morph.interpret.explanation import Effect
 from optuna_nas_morph.interpret.model import Model, Pool
 from optuna_nas_morph.ir import LabelledGraph
 from optuna_nas_morph.kernels import WeisfeilerLehman
 
 Feature = tuple[int, int]
 """A level of the Weisfeiler-Lehman test and a feature on it."""
-
-
-@dataclass(frozen=True)
-class Effect:
-    """A difference of the objective with its credible interval, in the user's units.
-
-    Attributes:
-        mean:
-            Posterior mean; positive where the objective is larger.
-        low, high:
-            Ends of the interval.
-        is_better:
-            Whether the mean is an improvement in the direction of the study.
-    """
-
-    mean: float
-    low: float
-    high: float
-    is_better: bool
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
 
 
 def contrasts(mean: np.ndarray, covariance: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

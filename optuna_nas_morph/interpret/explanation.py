@@ -6,13 +6,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from optuna_nas_morph.interpret.effects import Effect
 from optuna_nas_morph.ir import LabelledGraph
 
 _Table = tuple[str, Sequence[str], Sequence[Sequence[str]]]  # title, header, rows
 
 N_SHOWN = 10
 """Rows of each part of a printed table."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A difference of the objective with its credible interval, in the user's units.
+
+    Attributes:
+        mean:
+            Posterior mean; positive where the objective is larger.
+        low, high:
+            Ends of the interval.
+        is_better:
+            Whether the mean is an improvement in the direction of the study.
+    """
+
+    mean: float
+    low: float
+    high: float
+    is_better: bool
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
