@@ -54,12 +54,56 @@ def with_minus_without(has: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return rows
 
 
+def sampling_variances(values: np.ndarray, has: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Variances of the differences of `with_minus_without` that come of having a sample of the members.
+
+    Of a ratio estimator of a weighted mean, by linearisation (Cochran, Sampling Techniques, 1977, Section 2.11), for
+    each of the two means.
+
+    Args:
+        values:
+            Of the members.  # (m,)
+        has:
+            As in `with_minus_without`.  # (q, m)
+        weights:
+            As there.  # (m,)
+
+    Returns:
+        Of shape (q,).
+    """
+    total = np.zeros(len(has))
+    for group in (has, ~has):
+        parts = group * weights / (group @ weights)[:, None]
+        total += (parts**2 * (values - (parts @ values)[:, None]) ** 2).sum(axis=1)
+    return total
+
+
+def differences(model: Model, pool: Pool, has: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the effect of each thing that some members of a pool have, on the model's scale.
+
+    Where the pool is a sample, what that leaves open is added to what the surrogate leaves open.
+
+    Args:
+        model:
+            The surrogate.
+        pool:
+            What is averaged over.
+        has:
+            Which members have it: some and not all.  # (q, m)
+
+    Returns:
+        Of shape (q,), (q,).
+    """
+    mean, covariance = model.surrogate.joint(model.points(pool.members, pool.hyperparameters))
+    means, deviations = contrasts(mean, covariance, with_minus_without(has, pool.weights))
+    return means, np.sqrt(deviations**2 + (1 - pool.share) * sampling_variances(mean, has, pool.weights))
+
+
 def effects_of(model: Model, pool: Pool, has: np.ndarray, level: float) -> list[Effect]:
     """Effect of each thing that some members of the pool have, by which of them have it (q, m)."""
     if not len(has):
         return []
-    joint = model.surrogate.joint(model.points(pool.members, pool.hyperparameters))
-    means, deviations = contrasts(*joint, with_minus_without(has, pool.weights))
+    means, deviations = differences(model, pool, has)
     return [in_units(model, mean, deviation, level) for mean, deviation in zip(means, deviations, strict=True)]
 
 

@@ -128,11 +128,14 @@ class Pool:
             How much each counts; they sum to 1.  # (m,)
         hyperparameters:
             A vector for each, those of random trials.  # (m, d)
+        share:
+            How much of what is to be judged by they are: less than 1 for a sample.
     """
 
     members: Sequence[Member]
     weights: np.ndarray
     hyperparameters: np.ndarray
+    share: float
 
 
 def reference_pool(model: Model, n: int, rng: np.random.Generator) -> Pool:
@@ -158,8 +161,12 @@ def reference_pool(model: Model, n: int, rng: np.random.Generator) -> Pool:
         for member in space.members() if whole else (space.random(rng) for _ in range(n)):
             counts.setdefault(member.fingerprint, []).append(member)
     groups = list(counts.values())
+    if space.size is None:
+        share = 1.0
+    else:
+        share = min(1.0, n / len(groups)) if space.size <= N_MEMBERS else n / space.size
     if len(groups) > n:
         groups = [groups[i] for i in np.sort(rng.choice(len(groups), n, replace=False))]
     weights = np.array([len(group) for group in groups], dtype=float)
     hyperparameters = model.hyperparameters()[rng.integers(len(model.observed), size=len(groups))]
-    return Pool([group[0] for group in groups], weights / weights.sum(), hyperparameters)
+    return Pool([group[0] for group in groups], weights / weights.sum(), hyperparameters, share)

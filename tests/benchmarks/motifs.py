@@ -25,7 +25,7 @@ import optuna
 from scipy import stats
 
 from optuna_nas_morph import presets, suggest_architecture
-from optuna_nas_morph.interpret.effects import contrasts, features_of, with_minus_without
+from optuna_nas_morph.interpret.effects import differences, features_of, with_minus_without
 from optuna_nas_morph.interpret.model import fit_model, reference_pool
 from optuna_nas_morph.kernels import WeisfeilerLehman
 from optuna_nas_morph.presets.nas_bench_201 import to_string
@@ -61,9 +61,7 @@ def run(path: Path, value: str, n: int, n_pool: int, sampler: str, seed: int) ->
         for feature, has in features_of(kernel, model.graphs).items()
         if MIN_SUPPORT <= has.sum() <= n - MIN_SUPPORT and feature in in_pool and not in_pool[feature].all()
     ]
-    joint = model.surrogate.joint(model.points(pool.members, pool.hyperparameters))
-    rows = np.array([in_pool[feature] for feature in supported])
-    means, deviations = contrasts(*joint, with_minus_without(rows, pool.weights))
+    means, deviations = differences(model, pool, np.array([in_pool[feature] for feature in supported]))
     has = np.array([everywhere[feature] for feature in supported])
     truth = with_minus_without(has, np.full(len(graphs), 1 / len(graphs))) @ model.scale.targets(accuracies)
     width = stats.norm.ppf(0.95) * deviations

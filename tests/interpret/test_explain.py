@@ -18,7 +18,7 @@ from optuna.trial import TrialState, create_trial
 
 from optuna_nas_morph import CellSpace, LabelledGraph, presets, suggest_architecture
 from optuna_nas_morph.interpret import Explanation, TrialExplanation, explain
-from optuna_nas_morph.interpret.effects import contrasts, in_units, with_minus_without
+from optuna_nas_morph.interpret.effects import contrasts, in_units, sampling_variances, with_minus_without
 from optuna_nas_morph.interpret.model import fit_model, reference_pool
 from optuna_nas_morph.kernels import EditDistance, WeisfeilerLehman, WeisfeilerLehmanOptimalAssignment
 
@@ -88,6 +88,21 @@ def test_an_effect_is_a_difference_of_weighted_averages() -> None:
     values = np.array([1.0, 2.0, 4.0, 8.0])
     expected = [(0.1 * 1 + 0.3 * 4) / 0.4 - (0.2 * 2 + 0.4 * 8) / 0.6, (0.1 + 0.4 + 1.2) / 0.6 - 8]
     np.testing.assert_allclose(with_minus_without(has, weights) @ values, expected, atol=1e-12)
+
+
+def test_what_a_sample_leaves_open() -> None:
+    """Against samples drawn again and again."""
+    rng = np.random.default_rng(0)
+    n, size = 4000, 200
+    has, weights = rng.random((1, n)) < 0.3, rng.integers(1, 4, n).astype(float)
+    values = rng.normal(size=n) + has[0]
+    found = []
+    for _ in range(1000):
+        some = rng.choice(n, size, replace=False)
+        found.append((with_minus_without(has[:, some], weights[some]) @ values[some])[0])
+    some = rng.choice(n, size, replace=False)
+    estimate = sampling_variances(values[some], has[:, some], weights[some])[0]
+    assert estimate * (1 - size / n) == pytest.approx(np.var(found), rel=0.25)
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
@@ -188,7 +203,9 @@ def test_the_pool_counts_choices_and_not_graphs() -> None:
     assert len(whole.members) == 3**5
     np.testing.assert_allclose(whole.weights, 3.0**-5)
     assert whole.weights.sum() == pytest.approx(1)
+    assert whole.share == 1
     part = reference_pool(model, 50, np.random.default_rng(0))
+    assert part.share == pytest.approx(50 / 3**5)
     assert len({m.fingerprint for m in part.members}) == 50
 
 
