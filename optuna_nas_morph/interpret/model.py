@@ -161,9 +161,8 @@ def reference_pool(model: Model, n: int, rng: np.random.Generator) -> Pool:
         for member in space.members() if whole else (space.random(rng) for _ in range(n)):
             counts.setdefault(member.fingerprint, []).append(member)
     groups = list(counts.values())
-    if space.size is None:
-        share = 1.0
-    else:
+    share = 1.0
+    if space.size is not None:
         share = min(1.0, n / len(groups)) if space.size <= N_MEMBERS else n / space.size
     if len(groups) > n:
         groups = [groups[i] for i in np.sort(rng.choice(len(groups), n, replace=False))]
