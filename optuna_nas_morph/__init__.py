@@ -17,12 +17,14 @@ from optuna_nas_morph.errors import (
     WeightsMissingError,
     WeightsNotFiniteError,
 )
+from optuna_nas_morph.export import export_onnx, export_source
 from optuna_nas_morph.ir import Architecture, LabelledGraph, Node, ops
 from optuna_nas_morph.nets import Network
 from optuna_nas_morph.network import load_network, publish_weights, suggest_architecture, suggest_network
 from optuna_nas_morph.pruner import LineagePruner
 from optuna_nas_morph.sampler import MorphBOSampler
 from optuna_nas_morph.spaces import CellSpace, MorphSpace, Step
+from optuna_nas_morph.timing import Latency, latency
 from optuna_nas_morph.weights import WeightStore
 
 __version__ = "0.1.0"
@@ -33,6 +35,7 @@ __all__ = [
     "CellSpace",
     "EncodingError",
     "LabelledGraph",
+    "Latency",
     "LineagePruner",
     "MorphBOSampler",
     "MorphSpace",
@@ -50,7 +53,10 @@ __all__ = [
     "WeightsMissingError",
     "WeightsNotFiniteError",
     "acquisition",
+    "export_onnx",
+    "export_source",
     "kernels",
+    "latency",
     "load_network",
     "morphisms",
     "ops",
