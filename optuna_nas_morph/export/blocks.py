@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from optuna_nas_morph.export.layers import Layer, layers_of
-from optuna_nas_morph.export.parameters import MAX_PARAMETERS, n_parameters
+from optuna_nas_morph.export.parameters import n_parameters
 from optuna_nas_morph.export.regions import Key, Outline, Region, shared_regions
 from optuna_nas_morph.ir import Architecture, TensorSpec
 
@@ -91,6 +91,11 @@ class Block:
         """All layers in it."""
         return tuple(layer for step in self.steps for layer in step.layers)
 
+    @cached_property
+    def has_merges(self) -> bool:
+        """Whether it is more than one chain of layers."""
+        return any(len(layer.inputs) > 1 for layer in self.layers)
+
     @property
     def is_sequence(self) -> bool:
         """Whether it is nothing but layers and blocks one after another."""
@@ -107,10 +112,10 @@ def network_block(architecture: Architecture) -> Block:
     layers = layers_of(architecture)
     outline = Outline(architecture, {name: layer.kind for name, layer in layers.items()})
 
-    def worthwhile(regions: Sequence[Region]) -> bool:
-        return n_parameters([[layers[name] for name in region.nodes] for region in regions]) <= MAX_PARAMETERS
+    def count(regions: Sequence[Region]) -> int:
+        return n_parameters([[layers[name] for name in region.nodes] for region in regions])
 
-    shared = [region for group in shared_regions(outline, worthwhile).values() for region in group]
+    shared = [region for group in shared_regions(outline, count).values() for region in group]
     plain = _Planner(outline, layers, shared, frozenset()).network()
     counts = Counter(tuple(layer.kind for layer in segment) for segment in _segments_written(plain, outline, set()))
     repeated = frozenset(kinds for kinds, n in counts.items() if (n - 1) * (len(kinds) - 1) > 1)
@@ -136,8 +141,8 @@ class _Planner:
             run: list[Region] = []
             for region in chain:
                 layer = self.layers[region.exit]
-                behind_merge = not run and result and not result[-1].is_module and self.outline.follows(region.exit)
-                if len(region.nodes) == 1 and (not layer.is_module or behind_merge):
+                behind_merge = bool(not run and result and not result[-1].is_module)
+                if len(region.nodes) == 1 and layer.stands_alone(behind_merge=behind_merge):
                     result += self.run(run)
                     result.append(Step((layer,), self.outline.operands[region.exit], region.exit))
                     run = []
@@ -206,17 +211,13 @@ def _ends_apart(steps: tuple[Step, ...]) -> tuple[Step, ...]:
     """What comes before the first block, and the last layer with weights, as steps of their own: stem and head."""
     if steps and steps[0].is_module:
         parts = steps[0].parts
-        n_stem = next((i for i, part in enumerate(parts) if _is_large(part)), 0)
+        n_stem = next((i for i, part in enumerate(parts) if isinstance(part, Block) and part.has_merges), 0)
         steps = (*_split(steps[0], n_stem), *steps[1:])
     if steps and steps[-1].is_module:
         parts = steps[-1].parts
         n_body = max((i for i, part in enumerate(parts) if isinstance(part, Block) or part.has_weights), default=0)
         steps = (*steps[:-1], *_split(steps[-1], n_body))
     return steps
-
-
-def _is_large(part: Part) -> bool:
-    return isinstance(part, Block) and any(len(layer.inputs) > 1 for layer in part.layers)
 
 
 def _split(step: Step, at: int) -> tuple[Step, ...]:

@@ -13,7 +13,7 @@ from optuna_nas_morph.export.blocks import NETWORK, Block, Part, Step
 from optuna_nas_morph.export.forward import forward_lines
 from optuna_nas_morph.export.layers import Layer, own_classes
 from optuna_nas_morph.export.layout import INDENT, Call, laid_out, looped
-from optuna_nas_morph.export.parameters import Signature, repr_of, signature_of
+from optuna_nas_morph.export.parameters import Signature, no_signature, repr_of, signature_of
 from optuna_nas_morph.export.regions import Key
 from optuna_nas_morph.ir import TensorSpec
 
@@ -122,7 +122,8 @@ class BlockClass:
         counts = Counter(_noun(layer) for layer in block.layers if layer.has_weights and not layer.node.op.folds)
         content = _listed([f"{n} {noun}{'s' if n > 1 else ''}" for noun, n in counts.items()]) or "no weights"
         if block.key == NETWORK:
-            return f"From {batch_of(block.input)} to {batch_of(block.output)}: {content}."
+            ends = f"From {batch_of(block.input)} to {batch_of(block.output)}"
+            return f"{ends}: {content}." if len(ends + content) < 100 else f"{ends}."
         return f"{re.sub('(?<!^)(?=[A-Z])', ' ', self.name.rstrip('0123456789')).capitalize()} with {content}."
 
 
@@ -134,9 +135,10 @@ def block_classes(network: Block, name: str) -> list[BlockClass]:
     classes: dict[Key, BlockClass] = {}
     names = Counter([name, *own_classes()])
     for key, blocks in sorted(uses.items(), key=lambda item: len(item[1][0].layers)):
-        signature = signature_of(
-            [_arguments(block, classes) for block in blocks], [b.input for b in blocks], [b.output for b in blocks]
-        )
+        arguments = [_arguments(block, classes) for block in blocks]
+        signature = signature_of(arguments, [b.input for b in blocks], [b.output for b in blocks])
+        if key == NETWORK:
+            signature = no_signature(arguments[0])
         stem = _class_name(blocks[0])
         names[stem] += 1
         unique = name if key == NETWORK else f"{stem}{names[stem]}" if names[stem] > 1 else stem
@@ -168,10 +170,13 @@ def _arguments(block: Block, classes: Mapping[Key, BlockClass]) -> list[Mapping[
 def _class_name(block: Block) -> str:
     if block.is_sequence and all(isinstance(part, Layer) for part in block.steps[0].parts):
         return "".join(_WORDS.get(layer.node.op.op_name) or _camel(layer) for layer in block.layers)
-    if block.is_sequence:
+    merges = [step for step in block.steps if len(step.inputs) > 1]
+    branches = {name for merge in merges for name in merge.inputs}
+    trunk = [step for step in block.steps if step.is_module and step.output not in branches]
+    if any(isinstance(part, Block) and part.has_merges for step in trunk for part in step.parts):
         return "Stage"
-    merges = [layer.node.op.op_name for layer in block.layers if len(layer.inputs) > 1]
-    return _MERGES.get(merges[-1], "Block") if len(merges) == 1 else "Block"
+    (part,) = merges[0].parts if len(merges) == 1 else (None,)
+    return _MERGES.get(part.node.op.op_name, "Block") if isinstance(part, Layer) else "Block"
 
 
 def _title(layer: Layer) -> str:
@@ -221,7 +226,7 @@ def _stem(block: Block, i: int, *, is_network: bool) -> str:
         return _branch_name(block, step, readers[0])
     if is_network and i == 0 and any(s.is_module for s in block.steps[1:-1]):
         return "stem"
-    if all(isinstance(part, Block) and not part.is_sequence for part in step.parts):
+    if all(isinstance(part, Block) and part.has_merges for part in step.parts):
         return "blocks" if len(step.parts) > 1 else "block"
     if len(step.parts) == 1 and isinstance(step.parts[0], Layer):
         return step.parts[0].word

@@ -63,6 +63,14 @@ class Layer:
         """Whether it can stand in an ``nn.Sequential``."""
         return len(self.inputs) == 1 and (self._is_torch or self.expression(["x"]) is None)
 
+    def stands_alone(self, *, behind_merge: bool) -> bool:
+        """Whether it is a line of its own in ``forward`` rather than one of several layers in a run.
+
+        An activation is, if it comes behind a merge: ``F.relu(x + y)``.
+        """
+        is_function = self.node.op.folds and self.inputs == (self.output,) and self.expression(["x"]) is not None
+        return not self.is_module or (behind_merge and is_function)
+
     @cached_property
     def has_weights(self) -> bool:
         """Whether it has parameters or buffers."""

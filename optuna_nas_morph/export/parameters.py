@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from optuna_nas_morph.export.layers import Layer
 from optuna_nas_morph.ir import TensorSpec
-
-MAX_PARAMETERS = 6
-"""Parts that differ in more are not written as one class."""
 
 Slot = tuple[int, str]
 """One argument of one part of a class: index of the part, name of the argument."""
@@ -82,15 +79,17 @@ def _slots(parts: Sequence[Mapping[str, Any]]) -> dict[Slot, Any]:
     return {(i, name): value for i, arguments in enumerate(parts) for name, value in arguments.items()}
 
 
-def _columns(uses: Sequence[Mapping[Slot, Any]]) -> _Columns:
+def _columns(uses: Sequence[Mapping[Slot, Any]], ends: Collection[tuple[Any, ...]] = ()) -> _Columns:
+    """Values that differ; also the widths of what enters and leaves if there are no others."""
+    widths = {tuple(use[slot] for use in uses) for slot in uses[0] if _is_width(slot[1])}
     slots: dict[tuple[str, tuple[Any, ...]], Slot] = {}
     of: dict[Slot, tuple[str, tuple[Any, ...]]] = {}
     halves = set()
     for slot in uses[0]:
         values = tuple(use[slot] for use in uses)
-        if len(set(values)) == 1:
-            continue
         part, name = slot
+        if len(set(values)) == 1 and not (_is_width(name) and widths <= set(ends)):
+            continue
         if name == "padding" and all(_is_half(use, part) for use in uses):
             halves.add(slot)
             continue
@@ -110,6 +109,11 @@ def _is_width(name: str) -> bool:
     return stem.endswith(("channels", "features")) or stem in ("normalized_shape", "embedding_dim")
 
 
+def no_signature(parts: Sequence[Mapping[str, Any]]) -> Signature:
+    """The constructor of a class that takes nothing, with these arguments for its parts."""
+    return Signature((), {slot: repr_of(value) for slot, value in _slots(parts).items()})
+
+
 def signature_of(
     uses: Sequence[Sequence[Mapping[str, Any]]], inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> Signature:
@@ -124,9 +128,10 @@ def signature_of(
             What leaves, per use.
     """
     slots = [_slots(parts) for parts in uses]
-    columns = _columns(slots)
+    widths = [tuple(spec.n_channels for spec in specs) for specs in (inputs, outputs)]
+    columns = _columns(slots, widths)
     word = "features" if len(outputs[0].shape) == 1 or outputs[0].channels_last else "channels"
-    names = _names(columns, word, tuple(s.n_channels for s in inputs), tuple(s.n_channels for s in outputs))
+    names = _names(columns, word, *widths)
     texts = {slot: repr_of(value) for slot, value in slots[0].items()}
     texts.update({slot: names[column] for slot, column in columns.of.items()})
     for part, name in columns.halves:

@@ -14,6 +14,10 @@ from itertools import takewhile
 from optuna_nas_morph.ir import Architecture
 
 Key = Hashable
+MAX_PARAMETERS = 6
+"""Regions that differ in more values are not written as one class."""
+MAX_PARAMETERS_OF_SERIES = 3
+"""Likewise where a region is a series of others, which reads well without a class of its own."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +218,7 @@ class Outline:
                     continue
                 same = sum(1 for _ in takewhile(lambda j, n=n: keys[j] == keys[j + n], range(i, len(chain) - n)))  # type: ignore[misc]
                 length = same // n * n + n
-                if length >= 2 * n and length > best:
+                if length >= 2 * n and length >= best:
                     best, period, start = length, n, i
         if best:
             yield from self._repeats(chain[:start], keys[:start])
@@ -224,24 +228,25 @@ class Outline:
             yield from self._repeats(chain[start + best :], keys[start + best :])
 
 
-def shared_regions(outline: Outline, worthwhile: Callable[[Sequence[Region]], bool]) -> dict[Key, list[Region]]:
+def shared_regions(outline: Outline, n_parameters: Callable[[Sequence[Region]], int]) -> dict[Key, list[Region]]:
     """Regions that are written once and used several times, large ones first.
 
     Args:
         outline:
             The graph.
-        worthwhile:
-            Whether one class should stand for all of these.
+        n_parameters:
+            Parameters of a class that would stand for all of these.
     """
     nodes = outline.arranged(outline.architecture.output, outline.kinds)
     scopes = [nodes, *(region.nodes for region in outline.merges if len(region.nodes) < len(nodes))]
-    composites = {region for scope in scopes for region in outline.repeats(scope)}
-    groups = outline.by_key([*outline.merges, *composites])
+    series = {region for scope in scopes for region in outline.repeats(scope)}
+    groups = outline.by_key([*outline.merges, *series])
     shared: dict[Key, list[Region]] = {}
     copies: list[Region] = []  # what the first of its kind stands for
     for key in sorted(groups, key=lambda key: -len(groups[key][0].nodes)):
         written = [r for r in groups[key] if not any(r.members < copy.members for copy in copies)]
-        if len(written) > 1 and worthwhile(groups[key]):
+        limit = MAX_PARAMETERS_OF_SERIES if groups[key][0] in series else MAX_PARAMETERS
+        if len(written) > 1 and n_parameters(groups[key]) <= limit:
             shared[key] = groups[key]
             copies += written[1:]
     return shared

@@ -41,7 +41,8 @@ class GlobalPool(Op):
         return f"global_{self.kind}pool"
 
     def expression(self, inputs: Sequence[TensorSpec], values: Sequence[str]) -> str | None:
-        return f"{values[0]}.{'mean' if self.kind == 'avg' else 'amax'}({_dims(inputs)})"
+        dims = _dims(inputs)
+        return f"{values[0]}.{'mean' if self.kind == 'avg' else 'amax'}({dims if len(dims) > 1 else dims[0]})"
 
 
 def _dims(inputs: Sequence[TensorSpec]) -> tuple[int, ...]:
