@@ -11,8 +11,9 @@ from typing import Any
 
 from optuna_nas_morph.export.blocks import NETWORK, Block, Part, Step
 from optuna_nas_morph.export.forward import forward_lines
-from optuna_nas_morph.export.layers import Layer, own_classes
+from optuna_nas_morph.export.layers import Layer
 from optuna_nas_morph.export.layout import INDENT, Call, laid_out, looped
+from optuna_nas_morph.export.library import own_classes
 from optuna_nas_morph.export.parameters import Signature, no_signature, repr_of, signature_of
 from optuna_nas_morph.export.regions import Key
 from optuna_nas_morph.ir import TensorSpec
@@ -220,7 +221,7 @@ def attribute_names(block: Block, *, is_network: bool) -> tuple[str, ...]:
 def _stem(block: Block, i: int, *, is_network: bool) -> str:
     step = block.steps[i]
     readers = [other for other in block.steps if step.output in other.inputs]
-    if is_network and not readers:
+    if is_network and not readers and any(other.is_module for other in block.steps[:i]):
         return "head"
     if len(readers) == 1 and len(readers[0].inputs) > 1:
         return _branch_name(block, step, readers[0])

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 from torch import nn
 
-from optuna_nas_morph import nets
 from optuna_nas_morph.errors import ArchitectureError
+from optuna_nas_morph.export.library import own_classes
 from optuna_nas_morph.ir import Architecture, Node, TensorSpec
 
 _PER_AXIS = frozenset({"kernel_size", "stride", "padding", "dilation", "output_size"})
@@ -81,22 +80,24 @@ class Layer:
         return self.class_name not in own_classes() and hasattr(nn, self.class_name)
 
     @cached_property
-    def call(self) -> str:
-        """How the class is written."""
-        if self._is_torch:
-            return f"nn.{self.class_name}"
-        if self.class_name not in own_classes():
+    def _class(self) -> type[nn.Module]:
+        cls = own_classes().get(self.class_name) or getattr(nn, self.class_name, None)
+        if cls is None:
             raise ArchitectureError(
                 f"node {self.node.name!r}: {self.node.op.op_name} cannot be exported, since neither torch.nn nor "
                 f"optuna_nas_morph.nets has a layer {self.class_name!r}."
             )
-        return self.class_name
+        return cls
+
+    @cached_property
+    def call(self) -> str:
+        """How the class is written."""
+        return f"nn.{self.class_name}" if self._is_torch else self.class_name
 
     @property
     def signature(self) -> Mapping[str, inspect.Parameter]:
         """Parameters of the class."""
-        cls = getattr(nn, self.class_name) if self._is_torch else own_classes()[self.class_name]
-        return inspect.signature(cls).parameters
+        return inspect.signature(self._class).parameters
 
     @cached_property
     def kind(self) -> Hashable:
@@ -117,66 +118,3 @@ def layers_of(architecture: Architecture) -> dict[str, Layer]:
         for node in architecture.nodes
         if node.inputs
     }
-
-
-# Layers that torch.nn does not have: their code is that of `optuna_nas_morph.nets`.
-
-
-def own_classes() -> Mapping[str, type[nn.Module]]:
-    """The layers of `optuna_nas_morph.nets`, by name."""
-    return {
-        name: cls
-        for name, cls in vars(nets).items()
-        if isinstance(cls, type)
-        and issubclass(cls, nn.Module)
-        and cls.__module__ == nets.__name__
-        and cls is not nets.Network
-    }
-
-
-@lru_cache(maxsize=1)
-def _definitions() -> dict[str, str]:
-    """Source of every class and function of `optuna_nas_morph.nets`."""
-    text = inspect.getsource(nets)
-    lines = text.splitlines()
-    result = {}
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef):
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            result[node.name] = "\n".join(lines[first - 1 : node.end_lineno])
-    return result
-
-
-def names_in(source: str) -> set[str]:
-    """Every name that a piece of source reads."""
-    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
-
-
-def definitions_for(names: Sequence[str]) -> Iterator[str]:
-    """Source of the named classes, behind that of whatever they need."""
-    known, done = _definitions(), set[str]()
-
-    def visit(name: str) -> Iterator[str]:
-        if name not in known or name in done:
-            return
-        done.add(name)
-        for other in sorted(names_in(known[name])):
-            yield from visit(other)
-        yield known[name]
-
-    for name in names:
-        yield from visit(name)
-
-
-def imports_for(source: str) -> list[str]:
-    """Import statements of `optuna_nas_morph.nets` for the names that a file reads."""
-    used = names_in(source)
-    result = []
-    for node in ast.parse(inspect.getsource(nets)).body:
-        if isinstance(node, ast.Import | ast.ImportFrom) and not (
-            isinstance(node, ast.ImportFrom) and (node.module or "").startswith(("optuna_nas_morph", "__future__"))
-        ):
-            node.names = [alias for alias in node.names if (alias.asname or alias.name).split(".")[0] in used]
-            if node.names:
-                result.append(ast.unparse(node))
-    return result

@@ -80,15 +80,17 @@ def _slots(parts: Sequence[Mapping[str, Any]]) -> dict[Slot, Any]:
 
 
 def _columns(uses: Sequence[Mapping[Slot, Any]], ends: Collection[tuple[Any, ...]] = ()) -> _Columns:
-    """Values that differ; also the widths of what enters and leaves if there are no others."""
-    widths = {tuple(use[slot] for use in uses) for slot in uses[0] if _is_width(slot[1])}
+    """Values that differ; also the widths of what enters and leaves, unless others follow from these (by a concat)."""
+    widths = {slot: tuple(use[slot] for use in uses) for slot in uses[0] if _is_width(slot[1])}
+    chosen = {values for (_, name), values in widths.items() if name.startswith("out_")}
+    free = set(widths.values()) <= {*ends, *chosen}
     slots: dict[tuple[str, tuple[Any, ...]], Slot] = {}
     of: dict[Slot, tuple[str, tuple[Any, ...]]] = {}
     halves = set()
     for slot in uses[0]:
         values = tuple(use[slot] for use in uses)
         part, name = slot
-        if len(set(values)) == 1 and not (_is_width(name) and widths <= set(ends)):
+        if len(set(values)) == 1 and not (free and slot in widths and values in ends):
             continue
         if name == "padding" and all(_is_half(use, part) for use in uses):
             halves.add(slot)

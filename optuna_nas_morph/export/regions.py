@@ -218,7 +218,8 @@ class Outline:
                     continue
                 same = sum(1 for _ in takewhile(lambda j, n=n: keys[j] == keys[j + n], range(i, len(chain) - n)))  # type: ignore[misc]
                 length = same // n * n + n
-                if length >= 2 * n and length >= best:
+                # The shortest period, and of these the last: blocks follow the one that changes the size.
+                if length >= 2 * n and (length > best or (length, n) == (best, period)):
                     best, period, start = length, n, i
         if best:
             yield from self._repeats(chain[:start], keys[:start])

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from optuna_nas_morph.export.blocks import network_block
 from optuna_nas_morph.export.classes import BlockClass, batch_of, block_classes, state_names
-from optuna_nas_morph.export.layers import definitions_for, imports_for, names_in, own_classes
 from optuna_nas_morph.export.layout import LINE_LENGTH
+from optuna_nas_morph.export.library import definitions_for, imports_for, names_in, own_classes
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.nets import whole_state_dict
 from optuna_nas_morph.weights.inherit import check_weights
@@ -130,7 +130,7 @@ Written by optuna-nas-morph; it needs {needs}.
 """
 '''
 _LOAD = '''def load(path: str | Path = WEIGHTS) -> {name}:
-    """The network with its trained weights, in eval mode."""
+    """Make the network with its trained weights, in eval mode."""
     network = {name}()
     network.load_state_dict(load_file(path))
     return network.eval()'''
