@@ -215,8 +215,8 @@ def _ends_apart(steps: tuple[Step, ...]) -> tuple[Step, ...]:
         steps = (*_split(steps[0], n_stem), *steps[1:])
     if steps and steps[-1].is_module:
         parts = steps[-1].parts
-        n_body = max((i for i, part in enumerate(parts) if isinstance(part, Block) or part.has_weights), default=0)
-        steps = (*steps[:-1], *_split(steps[-1], n_body))
+        last = max((i for i, part in enumerate(parts) if isinstance(part, Block) or part.has_weights), default=0)
+        steps = (*steps[:-1], *_split(steps[-1], last if isinstance(parts[last], Layer) else 0))
     return steps
 
 

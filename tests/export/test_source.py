@@ -435,13 +435,13 @@ def train_and_export(directory: Path) -> tuple[float, torch.Tensor]:
     order = np.random.default_rng(0).permutation(len(labels))
     x = torch.as_tensor(images[order] / 16.0, dtype=torch.float32).reshape(-1, 1, 8, 8)
     y = torch.as_tensor(labels[order])
-    space = presets.cnn((1, 8, 8), 10, width=4)
+    space = presets.cnn((1, 8, 8), 10, width=8)
     member, rng = space.first(), np.random.default_rng(1)
     for _ in range(3):
         member = space.random_child(member, rng) or member
     network = random_network(member.architecture).train()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
-    for batch in torch.randperm(1297, generator=torch.Generator().manual_seed(0)).repeat(2).split(50):
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+    for batch in torch.randperm(1297, generator=torch.Generator().manual_seed(0)).repeat(3).split(50):
         optimizer.zero_grad()
         F.cross_entropy(network(x[batch]), y[batch]).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
