@@ -17,6 +17,7 @@ from optuna_nas_morph.errors import (
     WeightsMissingError,
     WeightsNotFiniteError,
 )
+from optuna_nas_morph.export import export_onnx, export_source
 from optuna_nas_morph.interpret import explain
 from optuna_nas_morph.ir import Architecture, LabelledGraph, Node, ops
 from optuna_nas_morph.nets import Network
@@ -24,6 +25,7 @@ from optuna_nas_morph.network import load_network, publish_weights, suggest_arch
 from optuna_nas_morph.pruner import LineagePruner
 from optuna_nas_morph.sampler import MorphBOSampler
 from optuna_nas_morph.spaces import CellSpace, MorphSpace, Step
+from optuna_nas_morph.timing import Latency, latency
 from optuna_nas_morph.weights import WeightStore
 
 __version__ = "0.1.0"
@@ -34,6 +36,7 @@ __all__ = [
     "CellSpace",
     "EncodingError",
     "LabelledGraph",
+    "Latency",
     "LineagePruner",
     "MorphBOSampler",
     "MorphSpace",
@@ -52,7 +55,10 @@ __all__ = [
     "WeightsNotFiniteError",
     "acquisition",
     "explain",
+    "export_onnx",
+    "export_source",
     "kernels",
+    "latency",
     "load_network",
     "morphisms",
     "ops",

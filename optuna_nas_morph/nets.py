@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optuna_nas_morph.errors import ArchitectureError
+from optuna_nas_morph.errors import ArchitectureError, WeightsMismatchError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.ir.ops import Layer
 
@@ -58,6 +59,63 @@ def build_layer(layer: Layer) -> nn.Module:
     """Make the module that a `Layer` names: one of this file, else one of ``torch.nn``."""
     cls: type[nn.Module] = _LAYERS.get(layer.name) or getattr(nn, layer.name)
     return cls(**layer.arguments)
+
+
+def example_inputs(
+    architecture: Architecture, batch_size: int, device: torch.device | str = "cpu"
+) -> tuple[Tensor, ...]:
+    """A batch that a network of the architecture takes: standard normal noise, and the token id 0."""
+    generator = torch.Generator().manual_seed(0)
+    specs = [architecture.specs[name] for name in architecture.inputs]
+    return tuple(
+        torch.randn(batch_size, *spec.shape, generator=generator).to(device)
+        if spec.dtype == "float32"
+        else torch.zeros(batch_size, *spec.shape, dtype=torch.int64, device=device)
+        for spec in specs
+    )
+
+
+# Networks within wrappers.
+
+
+def unwrapped(network: nn.Module) -> Network:
+    """The network within ``DataParallel``, ``DistributedDataParallel`` or ``torch.compile``, or the network itself.
+
+    Raises:
+        TypeError: If there is none.
+    """
+    inner: object = network
+    while not isinstance(inner, Network):
+        inner = getattr(inner, "_orig_mod", None) or getattr(inner, "module", None)
+        if inner is None:
+            raise TypeError(f"network must be a Network, wrapped or not, but got {type(network).__name__}.")
+    return inner
+
+
+_WRAPPERS = re.compile(r"(^|\.)((module|_orig_mod)\.)+")
+
+
+def whole_state_dict(network: nn.Module) -> dict[str, Tensor]:
+    """A state dict without the prefixes that ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` add.
+
+    Raises:
+        WeightsMismatchError: If the network is sharded, so that this process holds only a part.
+    """
+    sharded = [
+        type(m).__name__
+        for m in network.modules()
+        if "FullyShardedDataParallel" in _bases(m) or "FSDPModule" in _bases(m)
+    ]
+    if sharded:
+        raise WeightsMismatchError(
+            f"network must be whole on this process but is sharded ({sharded[0]}): gather a full state dict into a "
+            "network from suggest_network, and publish that."
+        )
+    return {_WRAPPERS.sub(r"\1", name): tensor.detach() for name, tensor in network.state_dict().items()}
+
+
+def _bases(module: nn.Module) -> set[str]:
+    return {cls.__name__ for cls in type(module).__mro__}
 
 
 def _last_uses(architecture: Architecture) -> dict[str, tuple[str, ...]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 import zlib
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from optuna_nas_morph.encoding.morph import decode, suggest
 from optuna_nas_morph.errors import WeightsError, WeightsMismatchError, WeightsNotFiniteError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import fresh_weights
-from optuna_nas_morph.nets import Network
+from optuna_nas_morph.nets import Network, whole_state_dict
 from optuna_nas_morph.spaces import CellSpace, Descendant, MorphSpace
 from optuna_nas_morph.weights import WeightRecord, WeightStore, resolve
 from optuna_nas_morph.weights.inherit import check_weights, inherit
@@ -139,7 +138,7 @@ def publish_weights(
         raise WeightsMismatchError(
             f"trial {trial.number} has no architecture: call suggest_network(trial, space) before publish_weights."
         )
-    weights = _state_dict(network)
+    weights = whole_state_dict(network)
     check_weights(architecture, weights)
     if epochs is None:
         budget = frozen.user_attrs.get(lineage.BUDGET)
@@ -268,29 +267,3 @@ def _skip_init(architecture: Architecture) -> Network:
     with torch.device("meta"):
         network = Network(architecture)
     return network.to_empty(device="cpu")
-
-
-_WRAPPERS = re.compile(r"(^|\.)((module|_orig_mod)\.)+")
-
-
-def _state_dict(network: nn.Module) -> dict[str, Tensor]:
-    """A state dict without the prefixes that wrappers add.
-
-    Raises:
-        WeightsMismatchError: If the network is sharded, so that this process holds only a part.
-    """
-    sharded = [
-        type(m).__name__
-        for m in network.modules()
-        if "FullyShardedDataParallel" in _bases(m) or "FSDPModule" in _bases(m)
-    ]
-    if sharded:
-        raise WeightsMismatchError(
-            f"network must be whole on this process but is sharded ({sharded[0]}): gather a full state dict into a "
-            "network from suggest_network, and publish that."
-        )
-    return {_WRAPPERS.sub(r"\1", name): tensor.detach() for name, tensor in network.state_dict().items()}
-
-
-def _bases(module: nn.Module) -> set[str]:
-    return {cls.__name__ for cls in type(module).__mro__}

@@ -100,6 +100,8 @@ class MorphSpace:
             Most floating point operations of the matrix products for one sample.
         max_nodes:
             Most nodes.
+        max_activation_bytes:
+            Most bytes of the outputs of all nodes for one sample; :obj:`None` for any number.
 
     Raises:
         ValueError: If an argument is out of range, a morphism appears twice or the seed exceeds a limit.
@@ -111,6 +113,7 @@ class MorphSpace:
     max_parameters: int = 10_000_000
     max_flops: int = 10_000_000_000
     max_nodes: int = 200
+    max_activation_bytes: int | None = None
     _sites: dict[tuple[Architecture, Morphism], tuple[Site, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -122,9 +125,9 @@ class MorphSpace:
         if isinstance(self.morphisms, Morphism):
             raise TypeError(f"morphisms must be a sequence of morphisms but got the morphism {self.morphisms}.")
         object.__setattr__(self, "morphisms", tuple(self.morphisms))
-        for name in ("max_morphisms", "max_parameters", "max_flops", "max_nodes"):
+        for name in ("max_morphisms", "max_parameters", "max_flops", "max_nodes", "max_activation_bytes"):
             value = getattr(self, name)
-            if type(value) is not int or value < 1:
+            if (type(value) is not int or value < 1) and (name, value) != ("max_activation_bytes", None):
                 raise ValueError(f"{name} must be a positive integer but got {value!r}.")
         if not isinstance(self.seed, Architecture):
             raise TypeError(f"seed must be an Architecture but got {type(self.seed).__name__}.")
@@ -145,9 +148,10 @@ class MorphSpace:
             ("nodes", len(architecture.nodes), self.max_nodes),
             ("parameters", architecture.n_parameters, self.max_parameters),
             ("flops", architecture.flops, self.max_flops),
+            ("activation_bytes", architecture.activation_bytes, self.max_activation_bytes),
         ):
-            if value > limit:
-                return f"it has {value} {name}, more than max_{name}={limit}"
+            if limit is not None and value > limit:
+                return f"it has {value} {name.replace('_', ' ')}, more than max_{name}={limit}"
         return None
 
     # Steps.
@@ -350,6 +354,7 @@ class MorphSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """A versioned description, enough to make the space again."""
+        optional = {} if self.max_activation_bytes is None else {"max_activation_bytes": self.max_activation_bytes}
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -359,6 +364,7 @@ class MorphSpace:
             "max_parameters": self.max_parameters,
             "max_flops": self.max_flops,
             "max_nodes": self.max_nodes,
+            **optional,
         }
 
     @staticmethod
@@ -375,6 +381,7 @@ class MorphSpace:
             )
         try:
             limits = {name: data[name] for name in ("max_morphisms", "max_parameters", "max_flops", "max_nodes")}
+            limits["max_activation_bytes"] = data.get("max_activation_bytes")
             seed = Architecture.from_json(json.dumps(data["seed"]))
             return MorphSpace(seed, tuple(parse_morphism(m) for m in data["morphisms"]), **limits)
         except (KeyError, TypeError, ValueError) as e:
@@ -397,9 +404,9 @@ class MorphSpace:
         other = MorphSpace.from_dict(stored)
         mine, theirs = self.to_dict(), other.to_dict()
         parts = [
-            f"{name} is {theirs[name]!r}, not {mine[name]!r}"
-            for name in mine
-            if name != "seed" and mine[name] != theirs[name]
+            f"{name} is {theirs.get(name)!r}, not {mine.get(name)!r}"
+            for name in mine | theirs
+            if name != "seed" and mine.get(name) != theirs.get(name)
         ]
         if self.seed.fingerprint != other.seed.fingerprint:
             parts.insert(0, f"the seed has fingerprint {other.seed.fingerprint}, not {self.seed.fingerprint}")

@@ -348,6 +348,29 @@ def test_the_difference_names_seeds_by_fingerprint() -> None:
     assert text == f"the seed has fingerprint {other.fingerprint}, not {SEED.fingerprint}; max_nodes is 50, not 200"
 
 
+def test_a_limit_on_activation_bytes() -> None:
+    n_bytes = SEED.activation_bytes
+    space = MorphSpace(SEED, max_activation_bytes=n_bytes)
+    wider = Widen(2.0).apply(SEED, ("a",))
+    assert space.violation(SEED) is None
+    assert space.violation(wider) == (
+        f"it has {wider.activation_bytes} activation bytes, more than max_activation_bytes={n_bytes}"
+    )
+    with pytest.raises(ValueError, match="the seed must keep to the limits of the space but it has"):
+        MorphSpace(SEED, max_activation_bytes=n_bytes - 1)
+    with pytest.raises(ValueError, match="max_activation_bytes must be a positive integer but got 0"):
+        MorphSpace(SEED, max_activation_bytes=0)
+    again = MorphSpace.from_dict(json.loads(json.dumps(space.to_dict())))
+    assert again == space and again.digest == space.digest
+    text = f"max_activation_bytes is {n_bytes}, not None"
+    assert MorphSpace(SEED).difference(space.to_dict()) == text
+    assert space.difference(MorphSpace(SEED).to_dict()) == f"max_activation_bytes is None, not {n_bytes}"
+
+
+def test_no_limit_on_activation_bytes_leaves_descriptions_as_they_were() -> None:
+    assert "max_activation_bytes" not in MorphSpace(SEED).to_dict()
+
+
 def test_the_digest_does_not_change_between_versions() -> None:
     assert MorphSpace(SEED).digest == "7440a058706b94cbc4a02d5f60db0f07"
     assert len(MorphSpace(SEED).digest) == 32

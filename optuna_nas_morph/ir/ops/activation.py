@@ -76,3 +76,8 @@ class Activation(Op):
 
     def label(self, inputs: Sequence[TensorSpec]) -> str:
         return self.function
+
+    def expression(self, inputs: Sequence[TensorSpec], values: Sequence[str]) -> str | None:
+        slope = f", {self.negative_slope!r}" if self.function == "leaky_relu" else ""
+        module = "torch" if self.function in ("tanh", "sigmoid") else "F"
+        return f"{module}.{self.function}({values[0]}{slope})"

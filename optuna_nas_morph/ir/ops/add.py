@@ -31,3 +31,6 @@ class Add(Op):
 
     def nonnegative(self, inputs: Sequence[bool]) -> bool:
         return all(inputs)
+
+    def expression(self, inputs: Sequence[TensorSpec], values: Sequence[str]) -> str | None:
+        return " + ".join(values)

@@ -140,6 +140,20 @@ class Op(ABC):
         """What a graph kernel sees: the kind of operation with its main setting and a coarse width."""
         return self.op_name
 
+    def expression(self, inputs: Sequence[TensorSpec], values: Sequence[str]) -> str | None:
+        """Python that computes it without a module, for exported source; :obj:`None` if people would write a module.
+
+        Where there is none, exported source builds `layer`, and takes the code of a layer that ``torch.nn`` does not
+        have from `optuna_nas_morph.nets`.
+
+        Args:
+            inputs:
+                What enters.
+            values:
+                Names of the variables that hold it, or calls; ``torch`` and ``F`` are at hand.
+        """
+        return None
+
     def with_width(self, width: int) -> Op:
         """The same operation with another number of output channels; itself if that follows from its inputs."""
         return self if self.width_field is None else replace(self, **{self.width_field: width})

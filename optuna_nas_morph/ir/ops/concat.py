@@ -42,3 +42,6 @@ class Concat(Op):
 
     def nonnegative(self, inputs: Sequence[bool]) -> bool:
         return all(inputs)
+
+    def expression(self, inputs: Sequence[TensorSpec], values: Sequence[str]) -> str | None:
+        return f"torch.cat(({', '.join(values)}), dim={1 + inputs[0].channel_axis})"

@@ -41,3 +41,6 @@ class Flatten(Op):
 
     def nonnegative(self, inputs: Sequence[bool]) -> bool:
         return inputs[0]
+
+    def expression(self, inputs: Sequence[TensorSpec], values: Sequence[str]) -> str | None:
+        return f"{values[0]}.flatten(1)"

@@ -32,12 +32,20 @@ class GlobalPool(Op):
         return TensorSpec((x.n_channels,))
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
-        (x,) = inputs
-        dims = tuple(1 + axis for axis in range(len(x.shape)) if axis != x.channel_axis)
-        return Layer("GlobalPool", {"kind": self.kind, "dims": dims})
+        return Layer("GlobalPool", {"kind": self.kind, "dims": _dims(inputs)})
 
     def nonnegative(self, inputs: Sequence[bool]) -> bool:
         return inputs[0]
 
     def label(self, inputs: Sequence[TensorSpec]) -> str:
         return f"global_{self.kind}pool"
+
+    def expression(self, inputs: Sequence[TensorSpec], values: Sequence[str]) -> str | None:
+        dims = _dims(inputs)
+        return f"{values[0]}.{'mean' if self.kind == 'avg' else 'amax'}({dims if len(dims) > 1 else dims[0]})"
+
+
+def _dims(inputs: Sequence[TensorSpec]) -> tuple[int, ...]:
+    """Axes of a batch that are pooled over."""
+    (x,) = inputs
+    return tuple(1 + axis for axis in range(len(x.shape)) if axis != x.channel_axis)

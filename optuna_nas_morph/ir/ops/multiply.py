@@ -40,3 +40,6 @@ class Multiply(Op):
 
     def nonnegative(self, inputs: Sequence[bool]) -> bool:
         return all(inputs)
+
+    def expression(self, inputs: Sequence[TensorSpec], values: Sequence[str]) -> str | None:
+        return " * ".join(values)

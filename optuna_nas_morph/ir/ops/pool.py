@@ -60,10 +60,10 @@ class Pool(Op):
         return TensorSpec((inputs[0].n_channels, *sizes))
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
-        w = self.window
+        own_stride = {"stride": self.stride} if self.stride else {}
         return Layer(
             f"{'Max' if self.kind == 'max' else 'Avg'}Pool{len(self.kernel_size)}d",
-            {"kernel_size": w.kernel_size, "stride": w.stride, "padding": w.padding},
+            {"kernel_size": self.kernel_size, **own_stride, "padding": self.window.padding},
         )
 
     def nonnegative(self, inputs: Sequence[bool]) -> bool:

@@ -31,3 +31,6 @@ class ToTokens(Op):
 
     def nonnegative(self, inputs: Sequence[bool]) -> bool:
         return inputs[0]
+
+    def expression(self, inputs: Sequence[TensorSpec], values: Sequence[str]) -> str | None:
+        return f"{values[0]}.flatten(2).transpose(1, 2)"
