@@ -1,0 +1,64 @@
+"""Rows of a family tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+
+def forest_layout(
+    parents: Mapping[int, int | None], extents: Mapping[int, float] | None = None
+) -> dict[int, tuple[int, float]]:
+    """Depth and row of every node of a forest: parents before their children, siblings in order, no branches crossed.
+
+    Rows are as few as contours allow: a short branch stands beside a long one, not below it (Reingold and Tilford,
+    Tidier Drawings of Trees, IEEE Trans. Software Eng. 7, 1981). A parent stands in the middle of its children.
+
+    Args:
+        parents:
+            Per node, its parent; :obj:`None` for a root. Parents come before their children.
+        extents:
+            Per node, how much of a row it takes up; 1 for those left out.
+
+    Returns:
+        Per node, its depth, and its row from 0. Nodes of one depth do not overlap.
+
+    Raises:
+        ValueError: If a parent does not come before its child.
+    """
+    depth: dict[int, int] = {}
+    children: dict[int | None, list[int]] = {None: []}
+    for node, parent in parents.items():
+        if parent is not None and parent not in depth:
+            raise ValueError(f"parents must come before their children but {parent} does not come before {node}.")
+        depth[node] = 0 if parent is None else depth[parent] + 1
+        children[node] = []
+        children[parent].append(node)
+
+    # Each node relative to its parent; of each subtree, per depth, where it begins and ends relative to its root.
+    offset: dict[int, float] = {}
+    contours: dict[int | None, list[tuple[float, float]]] = {}
+    for root in [*reversed(list(parents)), None]:
+        heirs = children[root]
+        edge: list[float] = []
+        outline: list[list[float]] = []
+        for heir in heirs:
+            contour = contours.pop(heir)
+            shift = max((last - first for last, (first, _) in zip(edge, contour, strict=False)), default=0.0)
+            offset[heir] = shift
+            for d, (first, last) in enumerate(contour):
+                if d < len(outline):
+                    outline[d][1] = last + shift
+                else:
+                    outline.append([first + shift, last + shift])
+            edge = [last for _, last in outline]
+        middle = (offset[heirs[0]] + offset[heirs[-1]]) / 2 if heirs else 0.0
+        for heir in heirs:
+            offset[heir] -= middle
+        half = 0.5 if root is None or extents is None else extents.get(root, 1.0) / 2
+        contours[root] = [(-half, half), *((first - middle, last - middle) for first, last in outline)]
+
+    row: dict[int, float] = {}
+    for node, parent in parents.items():
+        row[node] = offset[node] + (0.0 if parent is None else row[parent])
+    top = min((row[node] for node in parents), default=0.0)
+    return {node: (depth[node], row[node] - top) for node in parents}
