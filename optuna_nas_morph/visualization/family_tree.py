@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-import optuna
 from optuna.study import Study
 from optuna.trial import FrozenTrial
 
@@ -26,7 +26,7 @@ from optuna_nas_morph.visualization.trials import (
 )
 from optuna_nas_morph.visualization.words import morphisms_text, value_text
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = logging.getLogger(__name__)
 
 LETTER = 5.4
 """Width of a letter of the labels, in pixels."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
-import optuna
 from optuna.study import Study
 
 from optuna_nas_morph import lineage
-from optuna_nas_morph.visualization.plotly_imports import go, make_subplots, plotly_imports
+from optuna_nas_morph.visualization.plotly_imports import go, plotly_imports, subplots
 from optuna_nas_morph.visualization.states import State, marker, state_of
 from optuna_nas_morph.visualization.theme import BLUE, VERMILLION, titled, whole_numbers
 from optuna_nas_morph.visualization.trials import (
@@ -23,7 +23,7 @@ from optuna_nas_morph.visualization.trials import (
 )
 from optuna_nas_morph.visualization.words import count_text, plotly_text
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def _get_growth_info(study: Study, target: Target | None, target_name: str) -> _
 
 
 def _get_growth_plot(info: _GrowthInfo) -> go.Figure:
-    figure = make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.04)
+    figure = subplots.make_subplots(rows=3, cols=1, shared_xaxes=True, vertical_spacing=0.04)
     figure.update_layout(
         title=titled("Growth", _caption(info)),
         height=680,

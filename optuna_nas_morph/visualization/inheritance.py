@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from itertools import accumulate
 
-import optuna
 from optuna.study import Study
 
 from optuna_nas_morph import history, lineage
-from optuna_nas_morph.visualization.plotly_imports import go, make_subplots, plotly_imports
+from optuna_nas_morph.visualization.plotly_imports import go, plotly_imports, subplots
 from optuna_nas_morph.visualization.states import State, marker, state_of
 from optuna_nas_morph.visualization.theme import BLUE, GREY, VERMILLION, faded, titled, whole_numbers
 from optuna_nas_morph.visualization.trials import (
@@ -22,7 +22,7 @@ from optuna_nas_morph.visualization.trials import (
 )
 from optuna_nas_morph.visualization.words import plotly_text
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _get_inheritance_info(study: Study, target: Target | None, target_name: str)
 
 
 def _get_inheritance_plot(info: _InheritanceInfo) -> go.Figure:
-    figure = make_subplots(rows=2, cols=1, vertical_spacing=0.14, row_heights=[0.4, 0.6])
+    figure = subplots.make_subplots(rows=2, cols=1, vertical_spacing=0.14, row_heights=[0.4, 0.6])
     figure.update_layout(
         title={"text": "Inheritance"},
         height=720,

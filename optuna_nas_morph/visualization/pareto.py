@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import optuna
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -18,7 +18,7 @@ from optuna_nas_morph.visualization.theme import BLUE, VERMILLION, titled
 from optuna_nas_morph.visualization.trials import OBJECTIVE_VALUE, details_of
 from optuna_nas_morph.visualization.words import plotly_text
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = logging.getLogger(__name__)
 
 Targets = Callable[[FrozenTrial], Sequence[float]]
 Cost = Literal["parameters", "flops"]

@@ -1,12 +1,21 @@
-"""plotly, if it is installed: as in `optuna.visualization`, a plot says so when it is not."""
+"""plotly, if it is installed, imported when it is first used; as in `optuna.visualization`, a plot says if it is not."""
 
-from optuna._imports import try_import
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from optuna._imports import _LazyImport, try_import
+
+if TYPE_CHECKING:
+    from plotly import graph_objects as go
+    from plotly import subplots
+else:
+    go, subplots = _LazyImport("plotly.graph_objects"), _LazyImport("plotly.subplots")
 
 with try_import() as plotly_imports:
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
+    import plotly  # noqa: F401
 
-__all__ = ["go", "is_available", "make_subplots", "plotly_imports"]
+__all__ = ["go", "is_available", "plotly_imports", "subplots"]
 
 
 def is_available() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 
 import optuna
@@ -14,7 +15,7 @@ from optuna_nas_morph.spaces import Cell
 from optuna_nas_morph.visualization.diagram import Diagram, diagram_of_architecture, diagram_of_graph
 from optuna_nas_morph.visualization.trials import best_of, trials_with_architecture
 
-_logger = optuna.logging.get_logger(__name__)
+_logger = logging.getLogger(__name__)
 
 Source = Architecture | LabelledGraph | FrozenTrial | optuna.Trial | Study
 """What has an architecture to draw."""

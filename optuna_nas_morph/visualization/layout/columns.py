@@ -9,7 +9,7 @@ import numpy as np
 
 ASPECT = 1.5
 """Width over height that a drawing of several columns tends to."""
-CUT = 0.08
+CUT = 0.12
 """What an edge that is cut costs, where a column of twice the mean height costs 1."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 def forest_layout(
@@ -34,31 +34,50 @@ def forest_layout(
         children[node] = []
         children[parent].append(node)
 
-    # Each node relative to its parent; of each subtree, per depth, where it begins and ends relative to its root.
+    # Each node relative to its parent; of each subtree, where its generations begin and end, the last one first.
     offset: dict[int, float] = {}
     contours: dict[int | None, list[tuple[float, float]]] = {}
     for root in [*reversed(list(parents)), None]:
-        heirs = children[root]
-        edge: list[float] = []
-        outline: list[list[float]] = []
-        for heir in heirs:
-            contour = contours.pop(heir)
-            shift = max((last - first for last, (first, _) in zip(edge, contour, strict=False)), default=0.0)
-            offset[heir] = shift
-            for d, (first, last) in enumerate(contour):
-                if d < len(outline):
-                    outline[d][1] = last + shift
-                else:
-                    outline.append([first + shift, last + shift])
-            edge = [last for _, last in outline]
-        middle = (offset[heirs[0]] + offset[heirs[-1]]) / 2 if heirs else 0.0
-        for heir in heirs:
-            offset[heir] -= middle
+        contour = _side_by_side([contours.pop(heir) for heir in children[root]], children[root], offset)
         half = 0.5 if root is None or extents is None else extents.get(root, 1.0) / 2
-        contours[root] = [(-half, half), *((first - middle, last - middle) for first, last in outline)]
+        contour.append((-half, half))
+        contours[root] = contour
 
     row: dict[int, float] = {}
     for node, parent in parents.items():
         row[node] = offset[node] + (0.0 if parent is None else row[parent])
     top = min((row[node] for node in parents), default=0.0)
     return {node: (depth[node], row[node] - top) for node in parents}
+
+
+def _side_by_side(
+    contours: Sequence[list[tuple[float, float]]], heirs: Sequence[int], offset: dict[int, float]
+) -> list[tuple[float, float]]:
+    """Put subtrees below each other, as close as they can be, with their parent in the middle.
+
+    Args:
+        contours:
+            Of the subtrees.
+        heirs:
+            Their roots.
+        offset:
+            Gets the rows of the roots relative to their parent.
+
+    Returns:
+        The contour of all of them.
+    """
+    if len(heirs) == 1:  # so that a long line of descent takes no longer than a tree
+        offset[heirs[0]] = 0.0
+        return contours[0]
+    outline: list[tuple[float, float]] = []
+    for heir, contour in zip(heirs, contours, strict=True):
+        pairs = list(zip(outline, reversed(contour), strict=False))
+        shift = max((last - first for (_, last), (first, _) in pairs), default=0.0)
+        offset[heir] = shift
+        moved = [(first + shift, last + shift) for first, last in reversed(contour)]
+        both = [(first, last) for (first, _), (_, last) in zip(outline, moved, strict=False)]
+        outline = both + outline[len(both) :] + moved[len(both) :]
+    middle = (offset[heirs[0]] + offset[heirs[-1]]) / 2 if heirs else 0.0
+    for heir in heirs:
+        offset[heir] -= middle
+    return [(first - middle, last - middle) for first, last in reversed(outline)]

@@ -116,9 +116,8 @@ def layered_layout(
 
     routes = tuple(joined(segment(u, v) for u, v in pairwise(chain)) for chain in layers.chains)
     columns = tuple(column_of[k] for k in layers.layer_of[: len(sizes)])
-    floor = max(
-        (bottoms[end - 1] + LANE * len(lanes[c]) for c, end in enumerate([*starts[1:], len(heights)])), default=0
-    )
+    ends = [*starts[1:], len(heights)]
+    floor = max((bottoms[end - 1] + LANE * len(lane) for lane, end in zip(lanes, ends, strict=False)), default=0.0)
     return Layout(tuple(centres[: len(sizes)]), columns, routes, right, floor, layers.n_crossings)
 
 
