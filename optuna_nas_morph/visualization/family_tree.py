@@ -255,7 +255,7 @@ def _places(parents: Mapping[int, int | None]) -> tuple[dict[int, tuple[int, flo
 
 def _cut(text: str, room: float) -> str:
     """As much of a label as there is room for."""
-    n = int(room / LETTER)
+    n = int(room / LETTER + 1e-6)  # exactly as much room as the label needs is enough
     return text if len(text) <= n else text[: n - 1].rstrip(" ,×") + "…" if n > 5 else ""
 
 

@@ -1,4 +1,4 @@
-"""plotly, if it is installed, imported when it is first used; as in `optuna.visualization`, a plot says if it is not."""
+"""plotly, if it is installed, imported when it is first used; a plot says if it is not, as Optuna's do."""
 
 from __future__ import annotations
 

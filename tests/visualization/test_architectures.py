@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import optuna
 import pytest
 
-from optuna_nas_morph import Architecture, CellSpace, LabelledGraph, MorphSpace, presets, suggest_architecture
+from optuna_nas_morph import Architecture, CellSpace, LabelledGraph, presets, suggest_architecture
 from optuna_nas_morph.morphisms import AddSkip, GrowKernel, InsertResidualBlock, Morphism, Widen
 from optuna_nas_morph.visualization import (
     DARK,
@@ -264,12 +263,3 @@ def test_errors(caplog: pytest.LogCaptureFixture) -> None:
     for form in (architecture_to_svg, architecture_to_text, architecture_to_mermaid):
         with pytest.raises(ValueError, match="the study has none"):
             form(empty)
-
-
-def test_the_space_of_another_process_is_not_needed(tmp_path: Path) -> None:
-    space = MorphSpace(MLP, (Widen(2.0),), max_morphisms=2)
-    storage = f"sqlite:///{tmp_path}/s.db"
-    study = optuna.create_study(storage=storage, study_name="s", sampler=optuna.samplers.RandomSampler(seed=1))
-    study.optimize(lambda t: suggest_architecture(t, space).n_parameters, n_trials=4)
-    loaded = optuna.load_study(storage=storage, study_name="s")
-    assert architecture_to_svg(loaded) == architecture_to_svg(study)

@@ -174,7 +174,8 @@ def test_pareto_by_hand() -> None:
 
 def test_pareto_of_two_objectives_is_that_of_optuna() -> None:
     study = grown_study(60, 3, ["minimize", "maximize"])
-    study.set_metric_names(["error", "speed"])
+    with pytest.warns(optuna.exceptions.ExperimentalWarning):
+        study.set_metric_names(["error", "speed"])
     info = _get_pareto_info(study)
     assert {p.number for p in info.points if p.is_on_front} == {t.number for t in study.best_trials}
     assert info.names == ("error", "speed")
