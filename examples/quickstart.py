@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import optuna
 import torch
-from family_tree import family_tree
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -30,6 +29,7 @@ from optuna_nas_morph import (
     publish_weights,
     suggest_network,
 )
+from optuna_nas_morph.visualization import lineage_to_svg
 
 EPOCHS = 3
 BATCH_SIZE = 50
@@ -164,7 +164,7 @@ def report(storage: str, study_name: str, space: MorphSpace, data: Data, picture
     print(f"{'':<58} {'test accuracy':>13} {'parameters':>10} {'epochs':>6}")
     for name, net, n_epochs in rows:
         print(f"{name:<58} {accuracy(net, data.test):>13.1%} {net.architecture.n_parameters:>10,} {n_epochs:>6}")
-    picture.write_text(family_tree(study))
+    picture.write_text(lineage_to_svg(study))
     print(f"\nIts family tree is drawn in {picture}.")
     print(f"Look at it:  pip install optuna-dashboard && optuna-dashboard {storage}")
 

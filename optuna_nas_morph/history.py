@@ -160,7 +160,7 @@ class HistoryReader:
             _values(trial, len(study.directions)),
             trial.constraints,
             trial.intermediate_values,
-            _epochs(trial),
+            epochs_of(trial),
         )
 
     def _decode(self, space: AnySpace, params: Mapping[str, Any]) -> Member | None:
@@ -194,7 +194,7 @@ def _hyperparameters(params: Mapping[str, Any], distributions: Mapping[str, Base
     }
 
 
-def _epochs(trial: FrozenTrial) -> float | None:
+def epochs_of(trial: FrozenTrial) -> float | None:
     """Training behind a trial's weights. One that was pruned has trained as long as it has reported."""
     budgets, has_weights = lineage.budgets_of(trial), lineage.INHERITED_EPOCHS in trial.user_attrs
     if has_weights and trial.state == TrialState.PRUNED and trial.intermediate_values:
