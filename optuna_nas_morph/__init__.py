@@ -19,11 +19,18 @@ from optuna_nas_morph.errors import (
 )
 from optuna_nas_morph.ir import Architecture, LabelledGraph, Node, ops
 from optuna_nas_morph.nets import Network
-from optuna_nas_morph.network import load_network, publish_weights, suggest_architecture, suggest_network
+from optuna_nas_morph.network import (
+    inherit_optimizer,
+    inherited_epochs,
+    load_network,
+    publish_weights,
+    suggest_architecture,
+    suggest_network,
+)
 from optuna_nas_morph.pruner import LineagePruner
 from optuna_nas_morph.sampler import MorphBOSampler
 from optuna_nas_morph.spaces import CellSpace, MorphSpace, Step
-from optuna_nas_morph.weights import WeightStore
+from optuna_nas_morph.weights import Keep, WeightStore
 
 __version__ = "0.1.0"
 
@@ -32,6 +39,7 @@ __all__ = [
     "ArchitectureError",
     "CellSpace",
     "EncodingError",
+    "Keep",
     "LabelledGraph",
     "LineagePruner",
     "MorphBOSampler",
@@ -50,6 +58,8 @@ __all__ = [
     "WeightsMissingError",
     "WeightsNotFiniteError",
     "acquisition",
+    "inherit_optimizer",
+    "inherited_epochs",
     "kernels",
     "load_network",
     "morphisms",
