@@ -163,8 +163,9 @@ def publish_weights(
     metadata: dict[str, Any] = {"fingerprint": architecture.fingerprint}
     moments: dict[str, dict[str, Tensor]] = {}
     if optimizer is not None:
-        metadata["optimizer"] = optimizers.describe(optimizer)
-        moments = optimizers.read(optimizer, parameters_of(network, architecture))
+        parameters = parameters_of(network, architecture)
+        metadata["optimizer"] = optimizers.describe(optimizer, parameters)
+        moments = optimizers.read(optimizer, parameters)
         check_moments(architecture, moments)
     if epochs is not None:
         metadata["effective_epochs"] = lineage.budgets_of(frozen).inherited + epochs
@@ -211,12 +212,11 @@ def inherit_optimizer(trial: BaseTrial, network: nn.Module, optimizer: torch.opt
         TypeError: If the optimizer is none of those named.
         ValueError: If it trains none of the network's parameters.
     """
-    mine = optimizers.describe(optimizer)
     if not isinstance(trial, optuna.Trial):
         return False
     frozen = trial.storage.get_trial(trial._trial_id)
-    architecture = _recorded_architecture(frozen)
-    parameters = parameters_of(network, architecture)
+    parameters = parameters_of(network, _recorded_architecture(frozen))
+    mine = optimizers.describe(optimizer, parameters)
     donor = frozen.user_attrs.get(lineage.DONOR)
     if donor is None:
         trial.set_user_attr(lineage.OPTIMIZER, "new: the weights are")

@@ -18,15 +18,15 @@ _SETTINGS: dict[type[Optimizer], tuple[str, ...]] = {
 """The optimizers whose moments can be inherited, and the settings that say what the moments are."""
 
 
-def describe(optimizer: Optimizer) -> dict[str, Any]:
-    """What an optimizer's moments are: its class and what it averages, as JSON.
+def describe(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any]:
+    """What an optimizer's moments of a network's parameters are: its class and what it averages, as JSON.
 
     Moments may pass between optimizers for which this is equal. Learning rate, weight decay and the implementation
     (``foreach``, ``fused``) are no part of it.
 
     Raises:
         TypeError: If the optimizer is none of SGD, Adam and AdamW.
-        ValueError: If it averages differently in different groups of parameters.
+        ValueError: If it averages differently in different groups of parameters, or trains none of the named ones.
     """
     cls = next((cls for cls in type(optimizer).__mro__ if cls in _SETTINGS), None)
     if cls is None:
@@ -36,15 +36,13 @@ def describe(optimizer: Optimizer) -> dict[str, Any]:
     for other in others:
         if other != first:
             raise ValueError(f"optimizer must average alike in all groups but got {first} and {other}.")
+    if not _names(optimizer, parameters):
+        raise ValueError("optimizer must be of the network's parameters but holds none of them.")
     return {"class": cls.__name__, **first}
 
 
 def read(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, dict[str, Tensor]]:
-    """The moments that an optimizer holds of the named parameters; others that it trains are left out.
-
-    Raises:
-        ValueError: If it trains none of them.
-    """
+    """The moments that an optimizer holds of the named parameters; others that it trains are left out."""
     state = optimizer.state_dict()["state"]
     result: dict[str, dict[str, Tensor]] = {}
     for position, name in _names(optimizer, parameters).items():
@@ -58,9 +56,6 @@ def write(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter], moments:
     """Give an optimizer moments of the named parameters, in place of all that it holds.
 
     They are copied, to the device and type of each parameter.
-
-    Raises:
-        ValueError: If it trains none of the parameters.
     """
     state = {
         position: {moment: tensors[name].clone() for moment, tensors in moments.items() if name in tensors}
@@ -74,10 +69,7 @@ def _names(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict
     """Names of the parameters by their position in the optimizer's state dict."""
     names = {id(parameter): name for name, parameter in parameters.items()}
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    result = {position: names[id(parameter)] for position, parameter in enumerate(trained) if id(parameter) in names}
-    if not result:
-        raise ValueError("optimizer must be of the network's parameters but holds none of them.")
-    return result
+    return {position: names[id(parameter)] for position, parameter in enumerate(trained) if id(parameter) in names}
 
 
 def _plain(setting: Any) -> Any:
