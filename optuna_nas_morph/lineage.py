@@ -12,11 +12,11 @@ User attributes of a trial:
 - ``nasmorph:optimizer``: whether its optimizer went on from the donor's, or why not;
 - ``nasmorph:unpublished``: why the trial could not become a donor;
 - ``nasmorph:weights``: the record of published weights (see `optuna_nas_morph.weights`).
-- ``nasmorph:trial``: the trial's number. Optuna copies attributes to the retry of a trial: where this is another number,
-  they are of another run.
+- ``nasmorph:trial``: the trial's number. Optuna copies attributes to the retry of a trial: where this is another
+  number, they are of another run.
 
-User attributes of a study: ``nasmorph:space``, the description of the space and its digest; ``nasmorph:collected``, numbers
-of the trials whose weights were removed to save space.
+User attributes of a study: ``nasmorph:space``, the description of the space and its digest; ``nasmorph:collected``,
+numbers (as ranges) of the trials whose weights were removed to save space.
 """
 
 from __future__ import annotations
@@ -212,7 +212,10 @@ def collected_of(study: optuna.Study) -> frozenset[int]:
 
 
 def record_collected(study: optuna.Study, numbers: Iterable[int]) -> None:
-    """Write that weights are being removed. Of workers that do so at once the last one wins; the next makes up for it."""
+    """Write that weights are being removed.
+
+    Of workers that do so at the same moment the last one wins; the next collection makes up for it.
+    """
     _write_collected(study, collected_of(study).union(numbers))
 
 

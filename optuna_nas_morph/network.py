@@ -28,8 +28,7 @@ from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import fresh_weights
 from optuna_nas_morph.nets import Network
 from optuna_nas_morph.spaces import CellSpace, Descendant, MorphSpace
-from optuna_nas_morph.weights import WeightRecord, WeightStore, resolve
-from optuna_nas_morph.weights import optimizers
+from optuna_nas_morph.weights import WeightRecord, WeightStore, optimizers, resolve
 from optuna_nas_morph.weights.inherit import check_weights, inherit, inherit_moments
 from optuna_nas_morph.weights.moments import check_moments
 from optuna_nas_morph.weights.wrappers import parameters_of, state_dict_of
@@ -295,7 +294,14 @@ def load_network(study: optuna.Study, trial: FrozenTrial, *, store: WeightStore 
     record = WeightStore.record(trial)
     if architecture is None or record is None:
         raise WeightsMismatchError(f"trial {trial.number} has published no weights.")
-    weights = resolve(study, store).load(record)
+    try:
+        weights = resolve(study, store).load(record)
+    except WeightsMissingError as e:
+        if trial.number not in lineage.collected_of(study):
+            raise
+        raise WeightsMissingError(
+            f"weights of trial {trial.number} were removed to save space: WeightStore(keep=...) says whose are kept."
+        ) from e
     check_weights(architecture, weights)
     network = _skip_init(architecture)
     network.load_state_dict(weights)

@@ -22,7 +22,7 @@ __all__ = [
     "Site",
     "Weights",
     "Widen",
-    "fresh_weights",
     "find_origins",
+    "fresh_weights",
     "parse_morphism",
 ]

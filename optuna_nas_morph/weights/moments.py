@@ -1,7 +1,8 @@
 """From an optimizer's moments of a parent's gradients to those of a child.
 
-An entry ``r`` of a child's weights is ``a_r`` times the entry ``s(r)`` of the parent's, plus a constant (`find_origins`). By
-the chain rule the gradients ``g'`` of the child's entries then satisfy, for every entry ``j`` of the parent's,
+An entry ``r`` of a child's weights is ``a_r`` times the entry ``s(r)`` of the parent's, plus a constant
+(`find_origins`). By the chain rule the gradients ``g'`` of the child's entries then satisfy, for every entry ``j`` of
+the parent's,
 
     sum over r with s(r) = j of a_r g'_r = g_j                                                                    (1)
 

@@ -1,4 +1,4 @@
-"""Weights and an optimizer's moments as the bytes of one file: safetensors, in which moments have names of their own."""
+"""Weights and an optimizer's moments as the bytes of one safetensors file."""
 
 from __future__ import annotations
 
