@@ -183,13 +183,13 @@ def record_inheritance(
     trial: optuna.Trial, donor: int | None, inherited_epochs: float, budget: float | None, fallback: Sequence[str]
 ) -> None:
     """Write whose weights a trial starts from, what training they had, and which donors failed."""
-    if donor is not None or DONOR in trial.user_attrs:  # Asked for twice, with another outcome.
+    if donor is not None or trial.user_attrs.get(DONOR) is not None:  # Asked for twice, with another outcome.
         trial.set_user_attr(DONOR, donor)
     trial.set_user_attr(INHERITED_EPOCHS, inherited_epochs)
     if budget is not None:
         trial.set_user_attr(BUDGET, budget)
         trial.set_user_attr(EFFECTIVE_EPOCHS, inherited_epochs + budget)
-    if fallback or FALLBACK in trial.user_attrs:
+    if fallback or trial.user_attrs.get(FALLBACK):
         shown = [text[:_MAX_REASON_LENGTH] for text in fallback[:_MAX_REASONS]]
         n_more = len(fallback) - len(shown)
         trial.set_user_attr(FALLBACK, [*shown, f"and {n_more} more"] if n_more else shown)

@@ -26,6 +26,9 @@ def pack(weights: Mapping[str, torch.Tensor], moments: Moments) -> bytes:
         WeightsError:
             If a tensor cannot be stored or is not finite. The message names the tensor.
     """
+    for name in weights:
+        if isinstance(name, str) and name.startswith(PREFIX):
+            raise WeightsError(f"name of a tensor must not start with {PREFIX!r} but got {name!r}.")
     tensors = dict(weights)
     for moment, parameters in moments.items():
         tensors |= {f"{PREFIX}{moment}:{name}": tensor for name, tensor in parameters.items()}
