@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -30,7 +30,7 @@ from optuna_nas_morph.nets import Network
 from optuna_nas_morph.spaces import CellSpace, Descendant, MorphSpace
 from optuna_nas_morph.weights import WeightRecord, WeightStore, optimizers, resolve
 from optuna_nas_morph.weights.inherit import check_weights, inherit, inherit_moments
-from optuna_nas_morph.weights.moments import check_moments
+from optuna_nas_morph.weights.moments import Moments, check_moments
 from optuna_nas_morph.weights.wrappers import parameters_of, state_dict_of
 
 
@@ -177,6 +177,8 @@ def publish_weights(
         trial.set_user_attr(lineage.UNPUBLISHED, str(e))
         warnings.warn(f"Trial {trial.number} does not become a donor: {e}", stacklevel=2)
         return None
+    if frozen.user_attrs.get(lineage.UNPUBLISHED) is not None:
+        trial.set_user_attr(lineage.UNPUBLISHED, None)
     try:
         target.collect(trial.study)
     except StoreError as e:
@@ -217,30 +219,11 @@ def inherit_optimizer(trial: BaseTrial, network: nn.Module, optimizer: torch.opt
     parameters = parameters_of(network, _recorded_architecture(frozen))
     mine = optimizers.describe(optimizer, parameters)
     donor = frozen.user_attrs.get(lineage.DONOR)
-    if donor is None:
-        trial.set_user_attr(lineage.OPTIMIZER, "new: the weights are")
-        return False
-    (ancestor,) = (t for t in trial.study.get_trials(deepcopy=False) if t.number == donor)
-    space = lineage.space_of(trial.study)
-    assert isinstance(space, MorphSpace)
-    descendant = decode(space, trial.params)
     try:
-        record = WeightStore.record(ancestor)
-        theirs = record.metadata.get("optimizer") if record is not None else None
-        if record is None or theirs != mine:
-            found = "none" if theirs is None else theirs
-            trial.set_user_attr(lineage.OPTIMIZER, f"new: that of trial {donor} is {found}, this one is {mine}")
-            return False
-        moments = inherit_moments(
-            space,
-            descendant.steps,
-            len(lineage.steps_of(ancestor) or ()),
-            resolve(trial.study).load_moments(record),
-            _generator(trial),
-        )
+        moments = _donated_moments(trial, donor, mine)
     except WeightsError as e:
         trial.set_user_attr(lineage.OPTIMIZER, f"new: {e}")
-        if not isinstance(e, WeightsMissingError) or donor not in lineage.collected_of(trial.study):
+        if not isinstance(e, WeightsMismatchError) and not _is_garbage(trial.study, donor, e):
             warnings.warn(f"Trial {trial.number} could not inherit the optimizer of trial {donor}: {e}", stacklevel=2)
         return False
     optimizers.write(optimizer, parameters, moments)
@@ -297,7 +280,7 @@ def load_network(study: optuna.Study, trial: FrozenTrial, *, store: WeightStore 
     try:
         weights = resolve(study, store).load(record)
     except WeightsMissingError as e:
-        if trial.number not in lineage.collected_of(study):
+        if not _is_garbage(study, trial.number, e):
             raise
         raise WeightsMissingError(
             f"weights of trial {trial.number} were removed to save space: WeightStore(keep=...) says whose are kept."
@@ -364,8 +347,7 @@ def _inherited_weights(
                 continue
             weights = inherit(space, descendant.steps, n_done, store.load(record), rng)
         except WeightsError as e:
-            # Another worker may have collected it by now, which is no loss.
-            if not isinstance(e, WeightsMissingError) or ancestor.number not in lineage.collected_of(trial.study):
+            if not _is_garbage(trial.study, ancestor.number, e):
                 fallback.append(f"trial {ancestor.number}: {e}")
         else:
             epochs = record.metadata.get("effective_epochs")
@@ -376,6 +358,32 @@ def _inherited_weights(
     lineage.record_inheritance(trial, None, 0.0, budget, fallback)
     _warn_of(trial, fallback, "it starts from scratch")
     return None
+
+
+def _donated_moments(trial: optuna.Trial, donor: int | None, optimizer: Mapping[str, Any]) -> Moments:
+    """Moments for a trial's optimizer, described by `optimizers.describe`, from those of its donor.
+
+    Raises:
+        WeightsMismatchError: If the donor has none of this kind.
+        WeightsError: If they cannot be read.
+    """
+    ancestor = next((t for t in trial.study.get_trials(deepcopy=False) if t.number == donor), None)
+    record = None if ancestor is None else WeightStore.record(ancestor)
+    if ancestor is None or record is None:
+        raise WeightsMismatchError("the weights are new too.")
+    if record.metadata.get("optimizer") != optimizer:
+        found = record.metadata.get("optimizer", "none")
+        raise WeightsMismatchError(f"that of trial {donor} must be {optimizer} but is {found}.")
+    space = lineage.space_of(trial.study)
+    assert isinstance(space, MorphSpace)
+    steps, n_done = decode(space, trial.params).steps, len(lineage.steps_of(ancestor) or ())
+    # The generator starts as it did for the weights, so that moments follow the same draws.
+    return inherit_moments(space, steps, n_done, resolve(trial.study).load_moments(record), _generator(trial))
+
+
+def _is_garbage(study: optuna.Study, number: int | None, error: WeightsError) -> bool:
+    """Whether weights are missing because they were removed to save space; another worker may do so at any time."""
+    return isinstance(error, WeightsMissingError) and number in lineage.collected_of(study)
 
 
 def _warn_of(trial: optuna.Trial, fallback: Sequence[str], outcome: str) -> None:

@@ -201,14 +201,14 @@ def test_another_optimizer_starts_anew(theirs: str | None, mine: str) -> None:
     before = optimizer.state_dict()
     assert not inherit_optimizer(trial, network, optimizer)
     assert same(optimizer.state_dict(), before)
-    assert said(study).startswith("new: that of trial 0 is ")
+    assert said(study).startswith("new: that of trial 0 must be {")
 
 
 def test_from_scratch_and_outside_of_a_study() -> None:
     study = make_study()
     trial, network = start(study, SEED)
     assert not inherit_optimizer(trial, network, SGD(network.parameters()))
-    assert said(study) == "new: the weights are"
+    assert said(study) == "new: the weights are new too."
     fixed = FixedTrial(SEED)
     network = suggest_network(fixed, SPACE)
     assert not inherit_optimizer(fixed, network, SGD(network.parameters()))

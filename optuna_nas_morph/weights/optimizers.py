@@ -53,12 +53,9 @@ def read(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[s
 
 
 def write(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter], moments: Moments) -> None:
-    """Give an optimizer moments of the named parameters, in place of all that it holds.
-
-    They are copied, to the device and type of each parameter.
-    """
+    """Give an optimizer moments of the named parameters, in place of all that it holds, on each parameter's device."""
     state = {
-        position: {moment: tensors[name].clone() for moment, tensors in moments.items() if name in tensors}
+        position: {moment: tensors[name] for moment, tensors in moments.items() if name in tensors}
         for position, name in _names(optimizer, parameters).items()
     }
     content = optimizer.state_dict()

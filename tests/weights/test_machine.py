@@ -189,6 +189,7 @@ class Donors(RuleBasedStateMachine):
         if record is None:
             assert trial.user_attrs["nasmorph:unpublished"]
         else:
+            assert trial.user_attrs.get("nasmorph:unpublished") is None
             self.committed(number, network, optimizer if with_optimizer else None)
         if diverged:
             with torch.no_grad():
