@@ -136,6 +136,20 @@ def test_a_child_goes_on(make: Callable[[Any], Optimizer]) -> None:
     assert all(torch.isfinite(p).all() for p in network.parameters())
 
 
+def test_moments_follow_the_draws_of_the_weights() -> None:
+    study = make_study()
+    donor(study, OPTIMIZERS["SGD"])
+    for _ in range(4):
+        trial, network = start(study, WIDER)
+        optimizer = OPTIMIZERS["SGD"](network.parameters())
+        assert inherit_optimizer(trial, network, optimizer)
+        momentum = optimizer.state[network.a.weight]["momentum_buffer"]
+        for unit in range(4, 8):  # a copy, and its momentum that of the unit whose weights it has
+            (original,) = (i for i in range(4) if torch.equal(network.a.weight[i], network.a.weight[unit]))
+            assert torch.equal(momentum[original], momentum[unit])
+        assert len({tuple(row.tolist()) for row in momentum}) == 4
+
+
 def test_a_new_layer_counts_its_steps_from_zero() -> None:
     study = make_study()
     donor(study, OPTIMIZERS["Adam"])

@@ -567,6 +567,21 @@ def test_garbage_that_stays_does_not_stop_the_study(tmp_path: Path) -> None:
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 6
 
 
+def test_a_second_publication_makes_up_for_the_first() -> None:
+    study = make_study()
+    trial, network = start(study, SEED)
+    bias = network.a.bias.detach().clone()
+    with torch.no_grad():
+        network.a.bias[0] = float("nan")
+    with pytest.warns(UserWarning, match="does not become a donor"):
+        publish_weights(trial, network, epochs=1)
+    assert attributes(study)["nasmorph:unpublished"]
+    with torch.no_grad():
+        network.a.bias.copy_(bias)
+    assert publish_weights(trial, network, epochs=1) is not None
+    assert attributes(study)["nasmorph:unpublished"] is None
+
+
 class Wrapped(nn.Module):
     """As DistributedDataParallel and torch.compile hold a network."""
 

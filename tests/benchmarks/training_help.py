@@ -28,7 +28,7 @@ import itertools
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,11 +80,12 @@ class Arm:
         return f"{self.optimizer}, {self.schedule}, moments {self.moments}"
 
 
-def arms() -> list[Arm]:
-    """All of them."""
+def arms(optimizers: Sequence[str]) -> list[Arm]:
+    """All of these optimizers."""
     return [
         Arm(optimizer, lr, schedule, moments)
         for optimizer, (_, lrs) in OPTIMIZERS.items()
+        if optimizer in optimizers
         for schedule, moments, lr in itertools.product(("restart", "continue"), ("new", "inherited"), lrs)
     ]
 
@@ -191,9 +192,9 @@ def at_best_lr(records: list[dict[str, Any]]) -> dict[str, tuple[float, dict[str
     return result
 
 
-def differences(best: Mapping[str, tuple[float, dict[str, np.ndarray]]]) -> Iterator[tuple[str, str, str]]:
+def differences(optimizers: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """What is compared: a title, and the arms with and without it."""
-    for optimizer in OPTIMIZERS:
+    for optimizer in optimizers:
         for schedule in ("restart", "continue"):
             base = f"{optimizer}, {schedule}, moments "
             yield f"{optimizer}, {schedule}: moments inherited - new", f"{base}inherited", f"{base}new"
@@ -209,6 +210,7 @@ def show(values: np.ndarray, sign: str = "") -> str:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--optimizers", nargs="+", default=list(OPTIMIZERS), choices=list(OPTIMIZERS))
     parser.add_argument("--generations", type=int, default=4)
     parser.add_argument("--epochs", type=int, default=3, help="per generation")
     parser.add_argument("--fashion", type=Path, help="npz file; see above")
@@ -221,7 +223,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     records: list[dict[str, Any]] = []
     for seed in range(args.seeds):
-        for arm in arms():
+        for arm in arms(args.optimizers):
             measured = run(arm, seed, data, args.generations, args.epochs)
             records.append({"arm": arm.name, "lr": arm.lr, "seed": seed, **measured})
             if args.out:
@@ -234,7 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
     runs.print_table("Each arm at its best learning rate", ["", "lr", *COLUMNS], rows)
     rows = [
         [title, *(show(best[with_it][1][c] - best[without][1][c], "+") for c in COLUMNS)]
-        for title, with_it, without in differences(best)
+        for title, with_it, without in differences(args.optimizers)
     ]
     runs.print_table("Paired differences", ["", *COLUMNS], rows)
 

@@ -31,6 +31,7 @@ from optuna_nas_morph import (
     suggest_network,
 )
 from optuna_nas_morph.errors import StoreError, WeightsCorruptError, WeightsMissingError
+from optuna_nas_morph.weights import resolve
 from optuna_nas_morph.weights.store import TOKEN_NAME
 from tests.studies import SPACE
 
@@ -42,7 +43,7 @@ PARAMS: tuple[dict[str, Any], ...] = (
     {"arch/n": 1, "arch/00/op": "widen:1.5", "arch/00/at": 0.75},
 )
 X = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
-TROUBLES = ("none", "read-only", "full", "third party", "unreadable", "gone")
+TROUBLES = ("read-only", "full", "third party", "unreadable", "gone")
 VALUES = st.integers(0, 5)
 
 
@@ -99,12 +100,15 @@ class Donors(RuleBasedStateMachine):
             sampler=optuna.samplers.RandomSampler(seed=0),
             pruner=LineagePruner(store=self.store),
         )
+        resolve(self.study)  # A worker that starts without its store stops at once; trouble comes later here.
         self.running: dict[int, tuple[optuna.Trial, Network, torch.optim.Optimizer]] = {}
         self.published: dict[int, dict[str, Tensor]] = {}
         self.moments: dict[int, dict[str, Tensor]] = {}
         self.files: dict[int, str] = {}  # good, lost, damaged, collected
 
     def teardown(self) -> None:
+        self.backend.trouble = "none"
+        self.good_files_load_and_others_say_why()
         shutil.rmtree(self.directory)
 
     # What a worker does.
@@ -130,7 +134,7 @@ class Donors(RuleBasedStateMachine):
         else:
             assert usable[donor] == max(usable.values())
             assert attributes["nasmorph:inherited_epochs"] == self.epochs(donor)
-            parent = Network(lineage.architecture_of(self.study.trials[donor]))  # type: ignore[arg-type]
+            parent = Network(lineage.architecture_of(self.trial(donor)))  # type: ignore[arg-type]
             parent.load_state_dict(self.published[donor])
             with torch.no_grad():
                 assert torch.allclose(parent.eval()(X), network.eval()(X), rtol=1e-4, atol=1e-5)
@@ -150,10 +154,13 @@ class Donors(RuleBasedStateMachine):
         self.running[trial.number] = (trial, network, optimizer)
 
     def steps(self, number: int) -> list[str]:
-        return list(self.study.trials[number].user_attrs["nasmorph:steps"])
+        return list(self.trial(number).user_attrs["nasmorph:steps"])
 
     def epochs(self, number: int) -> float:
-        return float(self.study.trials[number].user_attrs["nasmorph:effective_epochs"])
+        return float(self.trial(number).user_attrs["nasmorph:effective_epochs"])
+
+    def trial(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
 
     def committed(self, number: int, network: Network, optimizer: torch.optim.Optimizer | None) -> None:
         self.published[number] = {name: w.clone() for name, w in network.state_dict().items()}
@@ -169,10 +176,19 @@ class Donors(RuleBasedStateMachine):
         self.study.enqueue_trial(which)
         self.begin()
 
+    @rule(which=st.sampled_from(PARAMS), with_optimizer=st.booleans(), value=VALUES)
+    def a_whole_trial(self, which: dict[str, Any], with_optimizer: bool, value: int) -> None:
+        self.start(which)
+        number = max(self.running)
+        self.train_and_publish(number, with_optimizer, diverged=False)
+        self.study.tell(self.running.pop(number)[0], float(value))
+
     @precondition(lambda self: self.running)
     @rule(data=st.data(), with_optimizer=st.booleans(), diverged=st.booleans())
     def publish(self, data: st.DataObject, with_optimizer: bool, diverged: bool) -> None:
-        number = data.draw(st.sampled_from(sorted(self.running)))
+        self.train_and_publish(data.draw(st.sampled_from(sorted(self.running))), with_optimizer, diverged)
+
+    def train_and_publish(self, number: int, with_optimizer: bool, diverged: bool) -> None:
         trial, network, optimizer = self.running[number]
         optimizer.zero_grad()
         network.train()(X).square().sum().backward()
@@ -249,7 +265,7 @@ class Donors(RuleBasedStateMachine):
     @rule(data=st.data(), loss=st.booleans())
     def lose(self, data: st.DataObject, loss: bool) -> None:
         number = data.draw(st.sampled_from([n for n, file in self.files.items() if file == "good"]))
-        file = self.directory / self.record(self.study.trials[number]).artifact_id
+        file = self.directory / self.record(self.trial(number)).artifact_id
         self.files[number] = "lost" if loss else "damaged"
         self.moments.pop(number, None)
         if loss:
@@ -259,6 +275,7 @@ class Donors(RuleBasedStateMachine):
         content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
         file.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content) - 1]))])
 
+    @precondition(lambda self: self.backend.trouble == "none")
     @rule(trouble=st.sampled_from(TROUBLES))
     def get_into_trouble(self, trouble: str) -> None:
         self.backend.trouble = trouble
@@ -283,11 +300,10 @@ class Donors(RuleBasedStateMachine):
         assert owners.keys() == self.published.keys()
         assert len({record.artifact_id for record in owners.values()}) == len(owners)
 
-    @precondition(lambda self: self.backend.trouble == "none")
-    @invariant()
     def good_files_load_and_others_say_why(self) -> None:
+        trials = self.study.get_trials(deepcopy=False)
         for number, file in self.files.items():
-            trial = self.study.trials[number]
+            trial = trials[number]
             if file != "good":
                 error = WeightsCorruptError if file == "damaged" else WeightsMissingError
                 with pytest.raises(error, match="to save space" if file == "collected" else "weights .* must"):
@@ -303,12 +319,12 @@ class Donors(RuleBasedStateMachine):
     @invariant()
     def no_file_is_left_of_what_was_collected(self) -> None:
         left = {file.name for file in self.directory.iterdir()} - {TOKEN_NAME}
-        trials = self.study.trials
+        trials = self.study.get_trials(deepcopy=False)
         for number, file in self.files.items():
             assert (self.record(trials[number]).artifact_id in left) == (file in ("good", "damaged"))
 
 
 Donors.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestDonors = Donors.TestCase
