@@ -21,12 +21,19 @@ from optuna_nas_morph.export import export_onnx, export_source
 from optuna_nas_morph.interpret import explain
 from optuna_nas_morph.ir import Architecture, LabelledGraph, Node, ops
 from optuna_nas_morph.nets import Network
-from optuna_nas_morph.network import load_network, publish_weights, suggest_architecture, suggest_network
+from optuna_nas_morph.network import (
+    inherit_optimizer,
+    inherited_epochs,
+    load_network,
+    publish_weights,
+    suggest_architecture,
+    suggest_network,
+)
 from optuna_nas_morph.pruner import LineagePruner
 from optuna_nas_morph.sampler import MorphBOSampler
 from optuna_nas_morph.spaces import CellSpace, MorphSpace, Step
 from optuna_nas_morph.timing import Latency, latency
-from optuna_nas_morph.weights import WeightStore
+from optuna_nas_morph.weights import Keep, WeightStore
 
 __version__ = "0.1.0"
 
@@ -35,6 +42,7 @@ __all__ = [
     "ArchitectureError",
     "CellSpace",
     "EncodingError",
+    "Keep",
     "LabelledGraph",
     "Latency",
     "LineagePruner",
@@ -57,6 +65,8 @@ __all__ = [
     "explain",
     "export_onnx",
     "export_source",
+    "inherit_optimizer",
+    "inherited_epochs",
     "kernels",
     "latency",
     "load_network",

@@ -196,7 +196,7 @@ def _hyperparameters(params: Mapping[str, Any], distributions: Mapping[str, Base
 
 def epochs_of(trial: FrozenTrial) -> float | None:
     """Training behind a trial's weights. One that was pruned has trained as long as it has reported."""
-    budgets, has_weights = lineage.budgets_of(trial), lineage.INHERITED_EPOCHS in trial.user_attrs
+    budgets, has_weights = lineage.budgets_of(trial), trial.user_attrs.get(lineage.INHERITED_EPOCHS) is not None
     if has_weights and trial.state == TrialState.PRUNED and trial.intermediate_values:
         return budgets.inherited + len(trial.intermediate_values)
     return budgets.effective

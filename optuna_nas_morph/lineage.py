@@ -9,17 +9,21 @@ User attributes of a trial:
 - ``nasmorph:inherited_epochs``, ``nasmorph:effective_epochs``: training that the weights had before this trial, and
   together with this trial;
 - ``nasmorph:fallback``: why weights of nearer ancestors could not be used;
+- ``nasmorph:optimizer``: whether its optimizer went on from the donor's, or why not;
 - ``nasmorph:unpublished``: why the trial could not become a donor;
 - ``nasmorph:weights``: the record of published weights (see `optuna_nas_morph.weights`).
+- ``nasmorph:trial``: the trial's number. Optuna copies attributes to the retry of a trial: where this is another
+  number, they are of another run.
 
-User attribute of a study: ``nasmorph:space``, the description of the space and its digest.
+User attributes of a study: ``nasmorph:space``, the description of the space and its digest; ``nasmorph:collected``,
+numbers (as ranges) of the trials whose weights were removed to save space.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,9 +49,12 @@ INHERITED_EPOCHS = "nasmorph:inherited_epochs"
 EFFECTIVE_EPOCHS = "nasmorph:effective_epochs"
 BUDGET = "nasmorph:budget"
 FALLBACK = "nasmorph:fallback"
+OPTIMIZER = "nasmorph:optimizer"
 UNPUBLISHED = "nasmorph:unpublished"
 WEIGHTS = "nasmorph:weights"
+TRIAL = "nasmorph:trial"
 SPACE = "nasmorph:space"
+COLLECTED = "nasmorph:collected"
 
 MAX_ATTRIBUTE_LENGTH = 60_000
 """Longest text in one attribute; MySQL allows 65,535 bytes."""
@@ -61,6 +68,11 @@ STATES_WITH_HISTORY = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNIN
 # Architectures of trials.
 
 
+def is_recorded(trial: optuna.Trial) -> bool:
+    """Whether this trial has recorded an architecture or a cell itself; a retry has not, whatever was copied to it."""
+    return trial.user_attrs.get(TRIAL) == trial.number
+
+
 def record_architecture(trial: optuna.Trial, descendant: Descendant, ancestors: Sequence[FrozenTrial]) -> None:
     """Write what a trial's architecture is and descends from.
 
@@ -72,6 +84,7 @@ def record_architecture(trial: optuna.Trial, descendant: Descendant, ancestors: 
         ancestors:
             As returned by `find_ancestors`; the first one is its parent.
     """
+    _disown(trial)
     architecture = descendant.architecture
     steps = list(map(str, descendant.steps))
     for key, text in _pieces(ARCHITECTURE, architecture.to_json()).items():
@@ -89,7 +102,16 @@ def record_architecture(trial: optuna.Trial, descendant: Descendant, ancestors: 
 
 def record_cell(trial: optuna.Trial, cell: Cell) -> None:
     """Write what a trial's cell is; its choices are its parameters."""
+    _disown(trial)
     trial.set_user_attr(FINGERPRINT, cell.fingerprint)
+
+
+def _disown(trial: optuna.Trial) -> None:
+    """Empty the attributes that Optuna copied from the trial that this one is a retry of. None can be removed."""
+    for key, value in trial.user_attrs.items():
+        if key.startswith("nasmorph:") and value is not None:
+            trial.set_user_attr(key, None)
+    trial.set_user_attr(TRIAL, trial.number)
 
 
 def architecture_of(trial: FrozenTrial | optuna.Trial) -> Architecture | None:
@@ -129,7 +151,7 @@ def find_ancestors(study: optuna.Study, number: int, steps: Sequence[str]) -> li
         other = steps_of(trial)
         if trial.number == number or other is None or other != tuple(steps[: len(other)]):
             continue
-        has_weights = WEIGHTS in trial.user_attrs
+        has_weights = trial.user_attrs.get(WEIGHTS) is not None
         if not has_weights and trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
             continue
         value = (
@@ -153,23 +175,21 @@ class Budgets:
 
 def budgets_of(trial: FrozenTrial) -> Budgets:
     """What is recorded of a trial's training."""
-    return Budgets(
-        float(trial.user_attrs.get(INHERITED_EPOCHS, 0.0)),
-        float(trial.user_attrs[EFFECTIVE_EPOCHS]) if EFFECTIVE_EPOCHS in trial.user_attrs else None,
-    )
+    inherited, effective = trial.user_attrs.get(INHERITED_EPOCHS), trial.user_attrs.get(EFFECTIVE_EPOCHS)
+    return Budgets(0.0 if inherited is None else float(inherited), None if effective is None else float(effective))
 
 
 def record_inheritance(
     trial: optuna.Trial, donor: int | None, inherited_epochs: float, budget: float | None, fallback: Sequence[str]
 ) -> None:
     """Write whose weights a trial starts from, what training they had, and which donors failed."""
-    if donor is not None or DONOR in trial.user_attrs:  # Optuna copies attributes to a trial that is a retry.
+    if donor is not None or trial.user_attrs.get(DONOR) is not None:  # Asked for twice, with another outcome.
         trial.set_user_attr(DONOR, donor)
     trial.set_user_attr(INHERITED_EPOCHS, inherited_epochs)
     if budget is not None:
         trial.set_user_attr(BUDGET, budget)
         trial.set_user_attr(EFFECTIVE_EPOCHS, inherited_epochs + budget)
-    if fallback or FALLBACK in trial.user_attrs:
+    if fallback or trial.user_attrs.get(FALLBACK):
         shown = [text[:_MAX_REASON_LENGTH] for text in fallback[:_MAX_REASONS]]
         n_more = len(fallback) - len(shown)
         trial.set_user_attr(FALLBACK, [*shown, f"and {n_more} more"] if n_more else shown)
@@ -180,6 +200,38 @@ def record_trained(storage: BaseStorage, trial: FrozenTrial, epochs: float) -> N
     effective = budgets_of(trial).inherited + epochs
     if trial.user_attrs.get(EFFECTIVE_EPOCHS) != effective:
         storage.set_trial_user_attr(trial._trial_id, EFFECTIVE_EPOCHS, effective)
+
+
+# Weights that were removed to save space.
+
+
+def collected_of(study: optuna.Study) -> frozenset[int]:
+    """Numbers of the trials whose weights were removed on purpose."""
+    ranges = study._storage.get_study_user_attrs(study._study_id).get(COLLECTED) or []
+    return frozenset(number for first, last in ranges for number in range(first, last + 1))
+
+
+def record_collected(study: optuna.Study, numbers: Iterable[int]) -> None:
+    """Write that weights are being removed.
+
+    Of workers that do so at the same moment the last one wins; the next collection makes up for it.
+    """
+    _write_collected(study, collected_of(study).union(numbers))
+
+
+def record_not_collected(study: optuna.Study, numbers: Iterable[int]) -> None:
+    """Write that weights could not be removed after all."""
+    _write_collected(study, collected_of(study).difference(numbers))
+
+
+def _write_collected(study: optuna.Study, numbers: Iterable[int]) -> None:
+    ranges: list[list[int]] = []  # Mostly a few long ones, so that thousands of trials fit an attribute.
+    for number in sorted(numbers):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1][1] = number
+        else:
+            ranges.append([number, number])
+    study._storage.set_study_user_attr(study._study_id, COLLECTED, ranges)
 
 
 # The space of a study.
@@ -266,9 +318,9 @@ def _pieces(key: str, text: str) -> dict[str, str]:
 
 def _joined(key: str, attributes: Mapping[str, Any]) -> str | None:
     """Inverse of `_pieces`."""
-    if key in attributes:
+    if attributes.get(key) is not None:
         return str(attributes[key])
     pieces: list[str] = []
-    while f"{key}:{len(pieces)}" in attributes:
+    while attributes.get(f"{key}:{len(pieces)}") is not None:
         pieces.append(attributes[f"{key}:{len(pieces)}"])
     return "".join(pieces) if pieces else None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from optuna_nas_morph.errors import ArchitectureError, WeightsMismatchError
+from optuna_nas_morph.errors import ArchitectureError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.ir.ops import Layer
 
@@ -90,32 +89,6 @@ def unwrapped(network: nn.Module) -> Network:
         if inner is None:
             raise TypeError(f"network must be a Network, wrapped or not, but got {type(network).__name__}.")
     return inner
-
-
-_WRAPPERS = re.compile(r"(^|\.)((module|_orig_mod)\.)+")
-
-
-def whole_state_dict(network: nn.Module) -> dict[str, Tensor]:
-    """A state dict without the prefixes that ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` add.
-
-    Raises:
-        WeightsMismatchError: If the network is sharded, so that this process holds only a part.
-    """
-    sharded = [
-        type(m).__name__
-        for m in network.modules()
-        if "FullyShardedDataParallel" in _bases(m) or "FSDPModule" in _bases(m)
-    ]
-    if sharded:
-        raise WeightsMismatchError(
-            f"network must be whole on this process but is sharded ({sharded[0]}): gather a full state dict into a "
-            "network from suggest_network, and publish that."
-        )
-    return {_WRAPPERS.sub(r"\1", name): tensor.detach() for name, tensor in network.state_dict().items()}
-
-
-def _bases(module: nn.Module) -> set[str]:
-    return {cls.__name__ for cls in type(module).__mro__}
 
 
 def _last_uses(architecture: Architecture) -> dict[str, tuple[str, ...]]:

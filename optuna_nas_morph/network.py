@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -17,13 +17,21 @@ from optuna_nas_morph import lineage
 from optuna_nas_morph.encoding.cell import decode as decode_cell
 from optuna_nas_morph.encoding.cell import suggest as suggest_cell
 from optuna_nas_morph.encoding.morph import decode, suggest
-from optuna_nas_morph.errors import WeightsError, WeightsMismatchError, WeightsNotFiniteError
+from optuna_nas_morph.errors import (
+    StoreError,
+    WeightsError,
+    WeightsMismatchError,
+    WeightsMissingError,
+    WeightsNotFiniteError,
+)
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import fresh_weights
-from optuna_nas_morph.nets import Network, whole_state_dict
+from optuna_nas_morph.nets import Network
 from optuna_nas_morph.spaces import CellSpace, Descendant, MorphSpace
-from optuna_nas_morph.weights import WeightRecord, WeightStore, resolve
-from optuna_nas_morph.weights.inherit import check_weights, inherit
+from optuna_nas_morph.weights import WeightRecord, WeightStore, optimizers, resolve
+from optuna_nas_morph.weights.inherit import check_weights, inherit, inherit_moments
+from optuna_nas_morph.weights.moments import Moments, check_moments
+from optuna_nas_morph.weights.wrappers import parameters_of, state_dict_of
 
 
 @overload
@@ -64,7 +72,8 @@ def suggest_network(trial: BaseTrial, space: MorphSpace, *, budget: float | None
     The nearest trial on the way from the seed to this architecture that has published weights is the donor; the
     morphisms that are left are replayed on its weights, so that the network computes what the donor's computed. Where
     a donor's weights cannot be used (missing, damaged, another store) the next one is taken, and from scratch after the
-    last: noted in the user attribute ``nasmorph:fallback`` and warned of.
+    last: noted in the user attribute ``nasmorph:fallback`` and warned of. Donors whose weights were removed to save
+    space (`WeightStore.collect`) are passed over in silence.
 
     What is drawn depends on the sampler's seed (if it is a `MorphBOSampler`; else on the name of the study) and on the
     number of the trial, not on PyTorch's global generator.
@@ -101,11 +110,17 @@ def suggest_network(trial: BaseTrial, space: MorphSpace, *, budget: float | None
 
 
 def publish_weights(
-    trial: BaseTrial, network: nn.Module, *, epochs: float | None = None, store: WeightStore | None = None
+    trial: BaseTrial,
+    network: nn.Module,
+    *,
+    epochs: float | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    store: WeightStore | None = None,
 ) -> WeightRecord | None:
     """Make a trial a donor: store the weights of its network, and record the training behind them.
 
-    Call it before the objective returns or raises :class:`optuna.TrialPruned`; a second call replaces the first.
+    Call it before the objective returns or raises :class:`optuna.TrialPruned`; a second call replaces the first. Then
+    weights that the store need not keep (`Keep`) are removed.
 
     Args:
         trial:
@@ -117,44 +132,128 @@ def publish_weights(
         epochs:
             Epochs that this trial has trained it; by default the number of values that the trial has reported, else the
             ``budget`` given to `suggest_network`.
+        optimizer:
+            The SGD, Adam or AdamW that trained it, if children shall go on with its moments (`inherit_optimizer`).
         store:
             Where to; by default the store of the study (the pruner's, the recorded one, or a default directory).
 
     Returns:
-        The committed record; :obj:`None` where nothing was stored: outside of a study, and where weights are not finite
-        (a training that diverged), which is noted in the user attribute ``nasmorph:unpublished`` and warned of.
+        The committed record; :obj:`None` where nothing was stored: outside of a study; where weights or moments are not
+        finite (a training that diverged); and where the store cannot be written (a full disk). The last two are noted
+        in the user attribute ``nasmorph:unpublished`` and warned of; the trial keeps its value, and has no heirs.
 
     Raises:
         WeightsMismatchError: If the network is not that of the trial's architecture.
-        StoreError: If the store cannot be written; nothing that it holds is lost.
+        StoreError: If the store is not the one of the study.
+        TypeError: If the optimizer is none of those named.
+        ValueError: If the optimizer trains none of the network's parameters.
     """
     if epochs is not None and not epochs >= 0:
         raise ValueError(f"epochs must be a non-negative number but got {epochs!r}.")
     if not isinstance(trial, optuna.Trial):
         return None
     frozen = trial.storage.get_trial(trial._trial_id)
-    architecture = lineage.architecture_of(frozen)
-    if architecture is None:
-        raise WeightsMismatchError(
-            f"trial {trial.number} has no architecture: call suggest_network(trial, space) before publish_weights."
-        )
-    weights = whole_state_dict(network)
+    architecture = _recorded_architecture(frozen)
+    weights = state_dict_of(network, architecture)
     check_weights(architecture, weights)
     if epochs is None:
         budget = frozen.user_attrs.get(lineage.BUDGET)
         epochs = float(len(frozen.intermediate_values)) if frozen.intermediate_values else budget
     metadata: dict[str, Any] = {"fingerprint": architecture.fingerprint}
+    moments: dict[str, dict[str, Tensor]] = {}
+    if optimizer is not None:
+        parameters = parameters_of(network, architecture)
+        metadata["optimizer"] = optimizers.describe(optimizer, parameters)
+        moments = optimizers.read(optimizer, parameters)
+        check_moments(architecture, moments)
     if epochs is not None:
         metadata["effective_epochs"] = lineage.budgets_of(frozen).inherited + epochs
-    if epochs is not None:
         lineage.record_trained(trial.storage, frozen, epochs)
+    target = resolve(trial.study, store)
     try:
-        return resolve(trial.study, store).publish(trial, weights, metadata=metadata)
-    except WeightsNotFiniteError as e:
-        # A training that diverged is a normal event of a search: the trial keeps its value, but has no heirs.
+        record = target.publish(trial, weights, moments=moments, metadata=metadata)
+    except (WeightsNotFiniteError, StoreError) as e:
+        # A training that diverged and a full disk are normal events of a search.
         trial.set_user_attr(lineage.UNPUBLISHED, str(e))
         warnings.warn(f"Trial {trial.number} does not become a donor: {e}", stacklevel=2)
         return None
+    if frozen.user_attrs.get(lineage.UNPUBLISHED) is not None:
+        trial.set_user_attr(lineage.UNPUBLISHED, None)
+    try:
+        target.collect(trial.study)
+    except StoreError as e:
+        warnings.warn(f"Weights that are not needed any more take up space: {e}", stacklevel=2)
+    return record
+
+
+def inherit_optimizer(trial: BaseTrial, network: nn.Module, optimizer: torch.optim.Optimizer) -> bool:
+    """Let an optimizer go on with the moments of the donor's, instead of starting without any.
+
+    That takes a donor published with ``publish_weights(..., optimizer=...)``. Its momentum (SGD) or means of gradients
+    and squared gradients (Adam, AdamW) are mapped through the morphisms as gradients are; see
+    `optuna_nas_morph.weights.moments`. Learning rate, weight decay and all other settings stay those of ``optimizer``.
+
+    The optimizer stays as it is where there is nothing to go on with: from scratch; the donor published no moments;
+    it had another class, or other ``momentum``, ``dampening``, ``betas``, ``amsgrad`` or ``maximize``; or its file is
+    gone by now. The user attribute ``nasmorph:optimizer`` says which.
+
+    Args:
+        trial:
+            The trial that `suggest_network` was called with.
+        network:
+            What that returned, on any device, wrapped or not.
+        optimizer:
+            An SGD, Adam or AdamW of the network's parameters.
+
+    Returns:
+        Whether it goes on with the donor's moments.
+
+    Raises:
+        WeightsMismatchError: If the trial has no network yet.
+        TypeError: If the optimizer is none of those named.
+        ValueError: If it trains none of the network's parameters.
+    """
+    if not isinstance(trial, optuna.Trial):
+        return False
+    frozen = trial.storage.get_trial(trial._trial_id)
+    parameters = parameters_of(network, _recorded_architecture(frozen))
+    mine = optimizers.describe(optimizer, parameters)
+    donor = frozen.user_attrs.get(lineage.DONOR)
+    try:
+        moments = _donated_moments(trial, donor, mine)
+    except WeightsError as e:
+        trial.set_user_attr(lineage.OPTIMIZER, f"new: {e}")
+        if not isinstance(e, WeightsMismatchError) and not _is_garbage(trial.study, donor, e):
+            warnings.warn(f"Trial {trial.number} could not inherit the optimizer of trial {donor}: {e}", stacklevel=2)
+        return False
+    optimizers.write(optimizer, parameters, moments)
+    trial.set_user_attr(lineage.OPTIMIZER, f"that of trial {donor}")
+    return True
+
+
+def inherited_epochs(trial: BaseTrial) -> float:
+    """Epochs of training that were behind a trial's weights when `suggest_network` returned them.
+
+    All that it takes for a learning rate that goes on where the donor's stopped, instead of from its beginning::
+
+        done = inherited_epochs(trial)
+        schedule = LambdaLR(optimizer, lambda epoch: 0.5 * (1 + math.cos(math.pi * min(1, (done + epoch) / 60))))
+
+    Args:
+        trial:
+            The trial.
+
+    Returns:
+        Epochs, as counted by `publish_weights` along the lineage; 0 for fresh weights, and outside of a study.
+
+    Raises:
+        WeightsMismatchError: If the trial has no network yet.
+    """
+    if not isinstance(trial, optuna.Trial):
+        return 0.0
+    frozen = trial.storage.get_trial(trial._trial_id)
+    _recorded_architecture(frozen)
+    return lineage.budgets_of(frozen).inherited
 
 
 def load_network(study: optuna.Study, trial: FrozenTrial, *, store: WeightStore | None = None) -> Network:
@@ -178,11 +277,27 @@ def load_network(study: optuna.Study, trial: FrozenTrial, *, store: WeightStore 
     record = WeightStore.record(trial)
     if architecture is None or record is None:
         raise WeightsMismatchError(f"trial {trial.number} has published no weights.")
-    weights = resolve(study, store).load(record)
+    try:
+        weights = resolve(study, store).load(record)
+    except WeightsMissingError as e:
+        if not _is_garbage(study, trial.number, e):
+            raise
+        raise WeightsMissingError(
+            f"weights of trial {trial.number} were removed to save space: WeightStore(keep=...) says whose are kept."
+        ) from e
     check_weights(architecture, weights)
     network = _skip_init(architecture)
     network.load_state_dict(weights)
     return network.eval()
+
+
+def _recorded_architecture(trial: FrozenTrial) -> Architecture:
+    architecture = lineage.architecture_of(trial)
+    if architecture is None:
+        raise WeightsMismatchError(
+            f"trial {trial.number} has no architecture: call suggest_network(trial, space) before."
+        )
+    return architecture
 
 
 def _suggest_cell(trial: BaseTrial, space: CellSpace) -> dict[str, Any]:
@@ -190,7 +305,7 @@ def _suggest_cell(trial: BaseTrial, space: CellSpace) -> dict[str, Any]:
     if isinstance(trial, optuna.Trial):
         lineage.register_space(trial.study, space)
     cell = decode_cell(space, suggest_cell(trial, space))
-    if isinstance(trial, optuna.Trial) and lineage.FINGERPRINT not in trial.user_attrs:
+    if isinstance(trial, optuna.Trial) and not lineage.is_recorded(trial):
         lineage.record_cell(trial, cell)
     return space.choices_of(cell)
 
@@ -205,7 +320,7 @@ def _suggest(trial: BaseTrial, space: MorphSpace) -> tuple[Descendant, list[Froz
     lineage.register_space(trial.study, space)
     descendant = decode(space, suggest(trial, space))
     ancestors = lineage.find_ancestors(trial.study, trial.number, list(map(str, descendant.steps)))
-    if lineage.FINGERPRINT not in trial.user_attrs:
+    if not lineage.is_recorded(trial):
         lineage.record_architecture(trial, descendant, ancestors)
     return descendant, ancestors
 
@@ -220,8 +335,11 @@ def _inherited_weights(
 ) -> dict[str, Tensor] | None:
     """Weights from the nearest ancestor whose weights can be used, and a record of how it went."""
     store = resolve(trial.study)
+    collected = lineage.collected_of(trial.study)
     fallback: list[str] = []
     for ancestor in ancestors:
+        if ancestor.number in collected:
+            continue
         n_done = len(lineage.steps_of(ancestor) or ())
         try:
             record = WeightStore.record(ancestor)
@@ -229,7 +347,8 @@ def _inherited_weights(
                 continue
             weights = inherit(space, descendant.steps, n_done, store.load(record), rng)
         except WeightsError as e:
-            fallback.append(f"trial {ancestor.number}: {e}")
+            if not _is_garbage(trial.study, ancestor.number, e):
+                fallback.append(f"trial {ancestor.number}: {e}")
         else:
             epochs = record.metadata.get("effective_epochs")
             inherited = float(epochs) if isinstance(epochs, int | float) else 0.0
@@ -239,6 +358,32 @@ def _inherited_weights(
     lineage.record_inheritance(trial, None, 0.0, budget, fallback)
     _warn_of(trial, fallback, "it starts from scratch")
     return None
+
+
+def _donated_moments(trial: optuna.Trial, donor: int | None, optimizer: Mapping[str, Any]) -> Moments:
+    """Moments for a trial's optimizer, described by `optimizers.describe`, from those of its donor.
+
+    Raises:
+        WeightsMismatchError: If the donor has none of this kind.
+        WeightsError: If they cannot be read.
+    """
+    ancestor = next((t for t in trial.study.get_trials(deepcopy=False) if t.number == donor), None)
+    record = None if ancestor is None else WeightStore.record(ancestor)
+    if ancestor is None or record is None:
+        raise WeightsMismatchError("the weights are new too.")
+    if record.metadata.get("optimizer") != optimizer:
+        found = record.metadata.get("optimizer", "none")
+        raise WeightsMismatchError(f"that of trial {donor} must be {optimizer} but is {found}.")
+    space = lineage.space_of(trial.study)
+    assert isinstance(space, MorphSpace)
+    steps, n_done = decode(space, trial.params).steps, len(lineage.steps_of(ancestor) or ())
+    # The generator starts as it did for the weights, so that moments follow the same draws.
+    return inherit_moments(space, steps, n_done, resolve(trial.study).load_moments(record), _generator(trial))
+
+
+def _is_garbage(study: optuna.Study, number: int | None, error: WeightsError) -> bool:
+    """Whether weights are missing because they were removed to save space; another worker may do so at any time."""
+    return isinstance(error, WeightsMissingError) and number in lineage.collected_of(study)
 
 
 def _warn_of(trial: optuna.Trial, fallback: Sequence[str], outcome: str) -> None:

@@ -443,3 +443,25 @@ def test_every_sampler_can_be_made(name: str) -> None:
         return study.ask({"x": FloatDistribution(0.0, 1.0)}).params["x"]
 
     assert propose() == propose()
+
+
+# What helps the training of children.
+
+
+def test_training_help_has_every_arm_at_its_best_learning_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.benchmarks import training_help
+
+    training_help.main(["--seeds", "1", "--generations", "2", "--epochs", "1", "--optimizers", "AdamW"])
+    output = capsys.readouterr().out
+    for arm in training_help.arms(["AdamW"]):
+        assert f"\n{arm.name} " in output
+    assert output.count("moments inherited - new") == output.count("continue - restart") == 2
+    figures = dict.fromkeys(training_help.COLUMNS, 0.5)
+    records = [
+        {"arm": "a", "lr": lr, "seed": seed, **figures, "validation": validation, "accuracy": 0.1 * seed}
+        for lr, validation in ((0.1, 0.8), (0.3, 0.9))
+        for seed in (1, 0)
+    ]
+    lr, columns = training_help.at_best_lr(records)["a"]
+    assert lr == 0.3
+    assert columns["accuracy"].tolist() == [0.0, 10.0]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import re
+import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,10 +16,12 @@ import numpy as np
 import optuna
 import pytest
 import torch
+from optuna.artifacts import FileSystemArtifactStore
 from optuna.trial import FixedTrial, TrialState
 from torch import nn
 
 from optuna_nas_morph import (
+    Keep,
     LineagePruner,
     MorphBOSampler,
     Network,
@@ -28,9 +34,10 @@ from optuna_nas_morph import (
     suggest_network,
 )
 from optuna_nas_morph.errors import StoreError, WeightsMismatchError
-from optuna_nas_morph.ir.ops import Conv
+from optuna_nas_morph.ir.ops import Conv, Input, Linear
 from optuna_nas_morph.morphisms import Widen
 from optuna_nas_morph.spaces import MorphSpace
+from tests.morphisms.architectures import RELU, graph
 from tests.studies import CNN, CNN_SPACE, MLP, SPACE, make_objective, quick_sampler
 
 SEED: dict[str, Any] = {"arch/n": 0}
@@ -305,6 +312,73 @@ def test_a_retry_does_not_keep_what_its_first_run_recorded(tmp_path: Path) -> No
     assert len(attributes(study)["nasmorph:fallback"]) == 2
 
 
+CALLBACKS = ["RetryHeartbeatStaleTrialCallback", "RetryFailedTrialCallback"]
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("callback", CALLBACKS)
+@pytest.mark.parametrize("published", [True, False])
+def test_a_retry_is_a_trial_of_its_own(callback: str, published: bool, tmp_path: Path) -> None:
+    study = make_study(pruner=LineagePruner(store=WeightStore(tmp_path)))
+    seed = donor(study, SEED)
+    trial, network = start(study, WIDER, budget=7)
+    if published:
+        publish_weights(trial, network, epochs=3)
+    else:
+        with torch.no_grad():
+            network.a.weight[0, 0] = float("nan")
+        with pytest.warns(UserWarning, match="does not become a donor"):
+            publish_weights(trial, network, epochs=3)
+    for key in ("nasmorph:oom", "nasmorph:fallback"):
+        trial.set_user_attr(key, "of the first run")
+    trial.set_user_attr("mine", "a user's")
+    stale = study.tell(trial, state=TrialState.FAIL)
+    getattr(optuna.storages, callback)(inherit_intermediate_values=False)(study, stale)
+    retry = study.ask()
+    assert retry.user_attrs["nasmorph:effective_epochs"] == 5.0  # as Optuna copied it
+    network = suggest_network(retry, SPACE)
+    recorded = attributes(study)
+    own = {"architecture", "fingerprint", "parameters", "flops", "steps"}
+    for key in own:
+        assert recorded[f"nasmorph:{key}"] == stale.user_attrs[f"nasmorph:{key}"]
+    assert recorded["mine"] == "a user's"
+    assert recorded["nasmorph:trial"] == 2
+    # It starts from what its first run published, if that did.
+    assert recorded["nasmorph:donor"] == recorded["nasmorph:parent"] == (1 if published else 0)
+    assert recorded["nasmorph:inherited_epochs"] == (5.0 if published else 2.0)
+    assert recorded["nasmorph:morphisms"] == ([] if published else stale.user_attrs["nasmorph:morphisms"])
+    written = {*own, "morphisms", "trial", "donor", "parent", "inherited_epochs"}
+    for key, value in recorded.items():
+        assert not key.startswith("nasmorph:") or key.removeprefix("nasmorph:") in written or value is None
+    assert WeightStore.record(study.trials[2]) is None
+    assert lineage.budgets_of(study.trials[2]).effective is None
+    with pytest.raises(WeightsMismatchError, match="trial 2 has published no weights"):
+        load_network(study, study.trials[2])
+    if not published:
+        assert same_function(network, seed)
+    # Asking twice empties nothing.
+    retry.set_user_attr("nasmorph:oom", "of this run")
+    suggest_network(retry, SPACE)
+    assert attributes(study)["nasmorph:oom"] == "of this run"
+    publish_weights(retry, network, epochs=1)
+    study.tell(retry, 0.0)
+    assert attributes(study)["nasmorph:effective_epochs"] == (6.0 if published else 3.0)
+    assert load_network(study, study.trials[2])
+
+
+def test_a_retry_that_failed_without_weights_is_no_donor(tmp_path: Path) -> None:
+    study = make_study(pruner=LineagePruner(store=WeightStore(tmp_path)))
+    trial, network = start(study, WIDER)
+    publish_weights(trial, network, epochs=1)
+    stale = study.tell(trial, state=TrialState.FAIL)
+    study.enqueue_trial(stale.params, user_attrs=stale.user_attrs)
+    retry = study.ask()
+    suggest_network(retry, SPACE)
+    study.tell(retry, state=TrialState.FAIL)
+    steps = lineage.steps_of(study.trials[1]) or ()
+    assert [t.number for t in lineage.find_ancestors(study, 99, steps)] == [0]
+
+
 def test_a_store_that_is_not_the_studys_is_an_error(tmp_path: Path) -> None:
     study = make_study(pruner=LineagePruner(store=WeightStore(tmp_path / "one")))
     donor(study, SEED)
@@ -433,6 +507,81 @@ def test_a_diverged_training_has_no_heirs(bad: float) -> None:
         load_network(study, study.trials[1])
 
 
+TROUBLES = {
+    "read-only": OSError(errno.EROFS, "Read-only file system"),
+    "full": OSError(errno.ENOSPC, "No space left on device"),
+    "third party": RuntimeError("botocore says no"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_store_in_trouble_does_not_stop_the_study(trouble: str, tmp_path: Path) -> None:
+    class Backend(FileSystemArtifactStore):
+        works = True
+
+        def write(self, artifact_id: str, content_body: Any) -> None:
+            if not self.works:
+                raise TROUBLES[trouble]
+            super().write(artifact_id, content_body)
+
+    backend = Backend(tmp_path)
+    study = make_study(direction="maximize", pruner=LineagePruner(store=WeightStore(backend)))
+    study.optimize(make_objective(), n_trials=3)
+    backend.works = False
+    with pytest.warns(
+        UserWarning, match=f"does not become a donor: cannot write .*{re.escape(str(TROUBLES[trouble]))}"
+    ) as caught:
+        study.optimize(make_objective(), n_trials=4)
+    assert len(caught) == 4
+    backend.works = True
+    study.optimize(make_objective(), n_trials=3)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 10
+    published = [WeightStore.record(t) is not None for t in study.trials]
+    assert published == [True] * 3 + [False] * 4 + [True] * 3
+    assert ["nasmorph:unpublished" in t.user_attrs for t in study.trials] == [not p for p in published]
+
+
+def test_a_store_that_vanishes_does_not_stop_the_study(tmp_path: Path) -> None:
+    study = make_study(direction="maximize", pruner=LineagePruner(store=WeightStore(tmp_path / "weights")))
+    study.optimize(make_objective(), n_trials=3)
+    shutil.rmtree(tmp_path / "weights")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        study.optimize(make_objective(), n_trials=3)
+    assert {t.state for t in study.trials} == {TrialState.COMPLETE}
+    messages = [str(w.message) for w in caught]
+    assert sum("does not become a donor" in m for m in messages) == 3
+    assert all("does not become a donor" in m or "it starts from scratch" in m for m in messages)
+
+
+def test_garbage_that_stays_does_not_stop_the_study(tmp_path: Path) -> None:
+    class Sticky(FileSystemArtifactStore):
+        def remove(self, artifact_id: str) -> None:
+            raise PermissionError("no")
+
+    WeightStore(tmp_path).token()
+    store = WeightStore(Sticky(tmp_path), keep=Keep(best=1, recent=1))
+    study = make_study(direction="maximize", pruner=LineagePruner(store=store))
+    with pytest.warns(UserWarning, match="Weights that are not needed any more take up space: cannot remove"):
+        study.optimize(make_objective(), n_trials=6)
+    assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 6
+
+
+def test_a_second_publication_makes_up_for_the_first() -> None:
+    study = make_study()
+    trial, network = start(study, SEED)
+    bias = network.a.bias.detach().clone()
+    with torch.no_grad():
+        network.a.bias[0] = float("nan")
+    with pytest.warns(UserWarning, match="does not become a donor"):
+        publish_weights(trial, network, epochs=1)
+    assert attributes(study)["nasmorph:unpublished"]
+    with torch.no_grad():
+        network.a.bias.copy_(bias)
+    assert publish_weights(trial, network, epochs=1) is not None
+    assert attributes(study)["nasmorph:unpublished"] is None
+
+
 class Wrapped(nn.Module):
     """As DistributedDataParallel and torch.compile hold a network."""
 
@@ -463,6 +612,20 @@ def test_a_compiled_network_is_seen_through() -> None:
     study = make_study()
     trial, network = start(study, WIDER)
     publish_weights(trial, torch.compile(network), epochs=1)  # not called, so nothing is compiled
+    assert same_weights(load_network(study, study.trials[0]), network)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda n: n, nn.DataParallel, lambda n: Wrapped(Wrapped(n, "_orig_mod"), "module")], ids=str
+)
+def test_a_node_may_be_called_as_wrappers_call_what_they_hold(wrap: Any) -> None:
+    seed = graph(("x", Input((5,))), ("module", Linear(4)), ("relu", RELU), ("fc", Linear(2)))
+    space = MorphSpace(seed, (Widen(2.0),), max_morphisms=1)
+    study = make_study()
+    trial, network = start(study, SEED, space)
+    shift(network, 1)
+    optimizer = torch.optim.SGD(network.parameters(), momentum=0.9)
+    assert publish_weights(trial, wrap(network), epochs=1, optimizer=optimizer) is not None
     assert same_weights(load_network(study, study.trials[0]), network)
 
 

@@ -16,8 +16,8 @@ from optuna_nas_morph.export.classes import BlockClass, batch_of, block_classes,
 from optuna_nas_morph.export.layout import LINE_LENGTH
 from optuna_nas_morph.export.library import definitions_for, imports_for, names_in, own_classes
 from optuna_nas_morph.ir import Architecture
-from optuna_nas_morph.nets import whole_state_dict
 from optuna_nas_morph.weights.inherit import check_weights
+from optuna_nas_morph.weights.wrappers import state_dict_of
 
 _RESERVED = frozenset({"F", "Path", "Tensor", "WEIGHTS", "load", "load_file", "math", "nn", "torch"})
 
@@ -67,7 +67,7 @@ def export_source(
     elif path is None:
         raise ValueError("path must be given where weights are: they are written beside it.")
     else:
-        state = whole_state_dict(weights) if isinstance(weights, nn.Module) else weights
+        state = state_dict_of(weights, architecture) if isinstance(weights, nn.Module) else weights
         check_weights(architecture, state)
     classes = block_classes(network_block(architecture), class_name)
     text = _file(architecture, classes, with_weights=state is not None)

@@ -6,6 +6,7 @@ from optuna_nas_morph.morphisms.concat_skip import ConcatSkip
 from optuna_nas_morph.morphisms.deepen import Deepen
 from optuna_nas_morph.morphisms.grow_kernel import GrowKernel
 from optuna_nas_morph.morphisms.insert_residual_block import InsertResidualBlock
+from optuna_nas_morph.morphisms.origins import Origins, find_origins
 from optuna_nas_morph.morphisms.tensors import fresh_weights
 from optuna_nas_morph.morphisms.widen import Widen
 
@@ -17,9 +18,11 @@ __all__ = [
     "GrowKernel",
     "InsertResidualBlock",
     "Morphism",
+    "Origins",
     "Site",
     "Weights",
     "Widen",
+    "find_origins",
     "fresh_weights",
     "parse_morphism",
 ]

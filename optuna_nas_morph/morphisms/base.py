@@ -77,6 +77,8 @@ class Morphism(ABC):
 
         Returns:
             One tensor for each of ``child.params``. Tensors that did not change are those of ``weights``, not copies.
+            Every entry is a multiple of one entry of ``weights``, plus a constant; neither they nor what is drawn
+            depend on the values of ``weights`` (`find_origins` relies on it).
         """
 
     def sites(self, architecture: Architecture) -> tuple[Site, ...]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from optuna_nas_morph.errors import WeightsMismatchError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.spaces import MorphSpace, Step
+from optuna_nas_morph.weights.moments import Moments, check_moments, push
 
 
 def check_weights(architecture: Architecture, weights: Mapping[str, Tensor]) -> None:
@@ -58,3 +59,32 @@ def inherit(
         result = step.morphism.transfer(architecture, child, step.site, result, rng)
         architecture = child
     return result
+
+
+def inherit_moments(
+    space: MorphSpace, steps: Sequence[Step], n_done: int, moments: Moments, rng: np.random.Generator
+) -> Moments:
+    """An optimizer's moments for the end of a chain of steps, as `inherit` gives the weights.
+
+    Args:
+        space:
+            The space.
+        steps:
+            The whole chain from the seed.
+        n_done:
+            How many of the steps the donor had taken.
+        moments:
+            Those of the donor's optimizer.
+        rng:
+            In the state in which `inherit` took it, so that both see the same draws.
+
+    Raises:
+        WeightsMismatchError: If the moments are not of the donor's architecture.
+    """
+    architecture = space.replay(steps[:n_done])
+    check_moments(architecture, moments)
+    for step in steps[n_done:]:
+        child = space.apply(architecture, step)
+        moments = push(step.morphism, architecture, child, step.site, moments, rng)
+        architecture = child
+    return moments

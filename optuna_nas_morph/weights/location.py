@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from optuna.storages import BaseStorage, InMemoryStorage
 
 from optuna_nas_morph.errors import StoreError
 from optuna_nas_morph.weights import artifacts
+from optuna_nas_morph.weights.garbage import Keep
 from optuna_nas_morph.weights.record import is_canonical_uuid
 from optuna_nas_morph.weights.store import WeightStore
 
@@ -125,23 +126,25 @@ def resolve(study: Study, explicit: WeightStore | None = None) -> WeightStore:
         study:
             The study; the restricted one that :class:`~optuna.pruners.HyperbandPruner` hands out will do.
         explicit:
-            The store to use. ``WeightStore()``, which has no location, counts as none.
+            The store to use. ``WeightStore()``, which has no location, only says what to keep.
 
     Raises:
         StoreError:
             If the store cannot be reached, or is not the one that the study records.
     """
-    given = explicit if explicit is not None and explicit.is_located else _store_of_pruner(study.pruner)
-    key = (study._study_id, given)
+    candidates = [*([] if explicit is None else [explicit]), *_stores_of_pruner(study.pruner)]
+    given = next((store for store in candidates if store.is_located), None)
+    keep = candidates[0].keep if candidates else Keep()
+    key = (study._study_id, given, keep)
     with _resolved.lock:
         stores = _resolved.stores.setdefault(study._storage, {})
         if key not in stores:
-            stores[key] = _locate(study._storage, study._study_id, given)
+            stores[key] = _locate(study._storage, study._study_id, given).keeping(keep)
         return stores[key]
 
 
-def _store_of_pruner(pruner: BasePruner | None) -> WeightStore | None:
-    """The first located store of a pruner or, through any wrappers, of what it wraps. Needs no import of pruners."""
+def _stores_of_pruner(pruner: BasePruner | None) -> Iterator[WeightStore]:
+    """The stores of a pruner and, through any wrappers, of what it wraps. Needs no import of pruners."""
     seen: list[object] = []
     queue: list[object] = [pruner]
     while queue:
@@ -150,10 +153,9 @@ def _store_of_pruner(pruner: BasePruner | None) -> WeightStore | None:
             continue
         seen.append(current)
         store = getattr(current, "store", None)
-        if isinstance(store, WeightStore) and store.is_located:
-            return store
+        if isinstance(store, WeightStore):
+            yield store
         queue += [getattr(current, "_wrapped_pruner", None), getattr(current, "wrapped", None)]
-    return None
 
 
 def _locate(storage: BaseStorage, study_id: int, given: WeightStore | None) -> WeightStore:
@@ -202,10 +204,12 @@ def _remove_own_directory(directory: str, owner: int) -> None:
 
 
 class _Resolved:
-    """The stores that this process has resolved, by storage, study and given store."""
+    """The stores that this process has resolved, by storage, study, given store and what it keeps."""
 
     def __init__(self) -> None:
-        self.stores: weakref.WeakKeyDictionary[BaseStorage, dict[tuple[int, WeightStore | None], WeightStore]]
+        self.stores: weakref.WeakKeyDictionary[
+            BaseStorage, dict[tuple[int, WeightStore | None, Keep | None], WeightStore]
+        ]
         self.stores = weakref.WeakKeyDictionary()
         self.lock = threading.Lock()
 

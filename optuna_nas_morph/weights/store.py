@@ -8,12 +8,16 @@ A publication goes in this order, and a process may be killed anywhere in it:
 4. set the user attribute ``nasmorph:weights`` of the trial: the only commit point;
 5. remove the artifact of the trial's earlier publication, if there was one.
 
-Weights are never unpickled.
+An optimizer's moments may be in the same file. Nothing is ever unpickled.
+
+Weights that need not be kept (`Keep`) are removed in this order: the study says that they were collected, then they are
+removed, so that a worker that misses a file can tell garbage from loss.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import logging
 import os
@@ -23,20 +27,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import safetensors.torch
 import torch
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial
 
-from optuna_nas_morph.errors import (
-    StoreError,
-    WeightsCorruptError,
-    WeightsError,
-    WeightsMissingError,
-    WeightsNotFiniteError,
-)
+from optuna_nas_morph import lineage
+from optuna_nas_morph.errors import StoreError, WeightsCorruptError, WeightsMissingError
 from optuna_nas_morph.weights.artifacts import Artifacts
+from optuna_nas_morph.weights.garbage import Keep, find_garbage
+from optuna_nas_morph.weights.moments import Moments
 from optuna_nas_morph.weights.record import (
     JSON,
     RECORD_ATTR,
@@ -46,6 +47,7 @@ from optuna_nas_morph.weights.record import (
     jsonable_metadata,
     read_record,
 )
+from optuna_nas_morph.weights.serde import pack, unpack
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
@@ -55,11 +57,6 @@ _logger = logging.getLogger(__name__)
 
 TOKEN_NAME = "nasmorph-store-token"
 """The artifact, made once per store, whose content (a UUID) tells this store from any other."""
-
-_EIGHT_BIT_FLOATS = {torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz}
-_FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64} | _EIGHT_BIT_FLOATS
-_INTEGERS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, torch.uint32, torch.uint16, torch.uint8}
-_STORABLE = _FLOATS | _INTEGERS | {torch.bool}  # What safetensors both writes and reads.
 
 
 class WeightStore:
@@ -72,19 +69,29 @@ class WeightStore:
 
             store = WeightStore("./weights")
             store = WeightStore(optuna.artifacts.Backoff(optuna.artifacts.Boto3ArtifactStore("my-bucket")))
+            store = WeightStore(keep=Keep(best=20, recent=20, max_bytes=10**9))  # in the default place
 
     Args:
         artifact_store:
             Any Optuna artifact store. A :class:`str` or a path is a directory, made when first needed. With
             :obj:`None` the store has no location of its own, and :func:`~optuna_nas_morph.weights.resolve` finds the
             one of a study.
+        keep:
+            Whose weights to keep when `publish_weights` makes room; :obj:`None` keeps everything.
 
     Raises:
         TypeError:
             If ``artifact_store`` is none of these.
     """
 
-    def __init__(self, artifact_store: ArtifactStore | str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self,
+        artifact_store: ArtifactStore | str | os.PathLike[str] | None = None,
+        *,
+        keep: Keep | None = Keep(),  # noqa: B008  # a frozen value
+    ) -> None:
+        if keep is not None and not isinstance(keep, Keep):
+            raise TypeError(f"keep must be a Keep or None but got {keep!r}.")
         self._makes_directory = isinstance(artifact_store, str | os.PathLike)
         if isinstance(artifact_store, str | os.PathLike):
             artifact_store = FileSystemArtifactStore(Path(os.path.abspath(artifact_store)))
@@ -95,6 +102,7 @@ class WeightStore:
             )
         self._artifacts = None if artifact_store is None else Artifacts(artifact_store)
         self._token: str | None = None
+        self.keep = keep
 
     def __repr__(self) -> str:
         return f"<WeightStore {self.location}>"
@@ -113,6 +121,14 @@ class WeightStore:
     def location(self) -> str:
         """The store's name in messages."""
         return "without a location" if self._artifacts is None else self._artifacts.location
+
+    def keeping(self, keep: Keep | None) -> WeightStore:
+        """Returns this store, or one in the same place that keeps something else."""
+        if keep == self.keep:
+            return self
+        store = copy.copy(self)
+        store.keep = keep
+        return store
 
     def find_token(self) -> str | None:
         """Returns the token of the store, or :obj:`None` if it has none yet. Writes nothing.
@@ -149,7 +165,12 @@ class WeightStore:
         return token
 
     def publish(
-        self, trial: Trial, weights: Mapping[str, torch.Tensor], *, metadata: Mapping[str, JSON] | None = None
+        self,
+        trial: Trial,
+        weights: Mapping[str, torch.Tensor],
+        *,
+        moments: Moments | None = None,
+        metadata: Mapping[str, JSON] | None = None,
     ) -> WeightRecord:
         """Stores the weights of a running trial and makes it a donor.
 
@@ -160,6 +181,8 @@ class WeightStore:
                 The trial, still running.
             weights:
                 The tensors by name. They are copied; names, shapes and dtypes are kept, sharing of memory is not.
+            moments:
+                What the optimizer remembers, by moment and parameter.
             metadata:
                 What else the record shall hold.
 
@@ -179,7 +202,7 @@ class WeightStore:
         """
         artifacts = self._located()
         checked_metadata = jsonable_metadata(metadata or {})
-        body = serialise(weights)
+        body = pack(weights, moments or {})
         sha256 = hashlib.sha256(body).hexdigest()
         store_token = self.token()
         artifact_id = _upload(artifacts, trial, body)
@@ -221,6 +244,49 @@ class WeightStore:
             StoreError:
                 If the store cannot be read, or is not the one that the record names.
         """
+        return self._load(record)[0]
+
+    def load_moments(self, record: WeightRecord) -> dict[str, dict[str, torch.Tensor]]:
+        """Loads what the optimizer remembered, on the CPU; nothing if that was not published. Raises as `load` does."""
+        return self._load(record)[1]
+
+    def collect(self, study: Study, keep: Keep | None = None) -> list[int]:
+        """Removes weights that need not be kept. Records stay, and :meth:`load` says that the weights are missing.
+
+        Any number of workers may do so at the same time, while others load: whoever comes too late takes the next
+        ancestor.
+
+        Args:
+            study:
+                The study whose trials published here.
+            keep:
+                What to keep; by default what the store was made with.
+
+        Returns:
+            Numbers of the trials whose weights were removed.
+
+        Raises:
+            StoreError:
+                If something cannot be removed; the next collection tries again.
+        """
+        keep = self.keep if keep is None else keep
+        if keep is None:
+            return []
+        garbage = find_garbage(study, keep, self.token())
+        collected = lineage.collected_of(study)
+        new = [number for number in garbage if number not in collected]
+        if new:
+            lineage.record_collected(study, new)
+        for i, number in enumerate(new):
+            try:
+                self.remove(garbage[number])
+            except StoreError:
+                lineage.record_not_collected(study, new[i:])
+                raise
+        return new
+
+    def _load(self, record: WeightRecord) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, torch.Tensor]]]:
+        """Weights and moments of a publication, verified."""
         self._must_be_store_of(record)
         name = f"weights {record.artifact_id} of trial {record.trial_number} in {self.location}"
         try:
@@ -234,7 +300,7 @@ class WeightStore:
         if sha256 != record.sha256:
             raise WeightsCorruptError(f"{name} must have sha256 {record.sha256} but got {sha256}.")
         try:
-            return safetensors.torch.load(body)
+            return unpack(body)
         except Exception as error:  # A foreign file that the record vouches for: the parser may stumble over anything.
             raise WeightsCorruptError(f"{name} must be safetensors but got {type(error).__name__}: {error}.") from error
 
@@ -294,39 +360,6 @@ class WeightStore:
                 "optuna_nas_morph.weights.resolve(study) returns the store of a study."
             )
         return self._artifacts
-
-
-def serialise(weights: Mapping[str, torch.Tensor]) -> bytes:
-    """Writes tensors as safetensors.
-
-    Raises:
-        WeightsError:
-            If a tensor cannot be stored or is not finite. The message names the tensor.
-    """
-    copies = {name: _storable_copy(name, tensor) for name, tensor in weights.items()}
-    return safetensors.torch.save(copies)
-
-
-def _storable_copy(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    if not isinstance(name, str) or name == "__metadata__":
-        raise WeightsError(f"name of a tensor must be a string other than '__metadata__' but got {name!r}.")
-    if not isinstance(tensor, torch.Tensor):
-        raise WeightsError(f"weights {name!r} must be a torch.Tensor but got {type(tensor).__name__}.")
-    if tensor.dtype not in _STORABLE or tensor.layout is not torch.strided or tensor.is_meta:
-        raise WeightsError(
-            f"weights {name!r} must be dense and of a dtype that safetensors stores "
-            f"but got {tensor.dtype}, {tensor.layout}, on {tensor.device}."
-        )
-    # A copy of its own for each tensor: safetensors refuses tensors that share memory.
-    copy = tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-    if copy.dtype in _FLOATS:
-        values = copy.to(torch.float32) if copy.dtype in _EIGHT_BIT_FLOATS else copy
-        n_bad = copy.numel() - int(torch.isfinite(values).sum())
-        if n_bad > 0:
-            raise WeightsNotFiniteError(
-                f"weights {name!r} must be finite but got {n_bad} of {copy.numel()} that are NaN or inf."
-            )
-    return copy
 
 
 def _upload(artifacts: Artifacts, trial: Trial, body: bytes) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from optuna_nas_morph.errors import MorphismError
 from optuna_nas_morph.ir import Architecture
-from optuna_nas_morph.morphisms import MORPHISMS, Morphism, Site, parse_morphism
+from optuna_nas_morph.morphisms import MORPHISMS, Morphism, Site, find_origins, parse_morphism
 from optuna_nas_morph.nets import Network
 from tests.morphisms.architectures import HAND_MADE, RANDOM
 from tests.morphisms.same_function import difference, in_float32, random_weights, set_mode
@@ -119,6 +119,26 @@ class MorphismContract:
             assert snapshot(weights) == before
             assert bool((states[0] == torch.get_rng_state()).all())
             assert states[1] == repr(np.random.get_state())  # noqa: NPY002
+
+    def test_weights_are_multiples_of_the_parents_plus_constants(
+        self, morphism: Morphism, architecture: Architecture
+    ) -> None:
+        for site, child, weights in cases(morphism, architecture):
+            first, second = np.random.default_rng(3), np.random.default_rng(3)
+            found = find_origins(morphism, architecture, child, site, first)
+            after = morphism.transfer(architecture, child, site, weights, second)
+            assert first.bit_generator.state == second.bit_generator.state
+            nothing = {n: torch.zeros_like(w) for n, w in weights.items()}
+            constants = morphism.transfer(architecture, child, site, nothing, np.random.default_rng(3))
+            numbered = torch.cat([*(w.flatten().double() for w in weights.values()), torch.zeros(1).double()])
+            assert list(weights) == list(architecture.params)
+            floats = {n: w for n, w in after.items() if w.is_floating_point()}
+            assert found.sources.keys() == found.factors.keys() == floats.keys()
+            for name, w in floats.items():
+                source, factor = found.sources[name], found.factors[name]
+                assert ((factor == 0) == (source == -1)).all()
+                again = factor * numbered[source] + constants[name]
+                assert torch.allclose(w, again.to(w.dtype), rtol=1e-12, atol=1e-12), f"{site}: {name}"
 
     def test_the_same_seed_gives_the_same_bytes(self, morphism: Morphism, architecture: Architecture) -> None:
         for site, child, weights in cases(morphism, architecture):

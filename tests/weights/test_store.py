@@ -171,6 +171,22 @@ class TestRoundTrip:
         assert negative["x"].is_neg()
         assert store.load(store.publish(new_trial(), negative))["x"].tolist() == [-1, -1]
 
+    def test_moments_are_kept_apart(self, tmp_path: Path) -> None:
+        weights = {"a.weight": torch.ones(2), "a.bias": torch.zeros(1)}
+        moments = {"exp_avg": {"a.weight": torch.arange(2.0)}, "step": {"a.weight": torch.tensor(3.0)}}
+        store = WeightStore(tmp_path)
+        record = store.publish(new_trial(), weights, moments=moments)
+        assert_same(store.load(record), weights)
+        loaded = store.load_moments(record)
+        assert loaded.keys() == moments.keys()
+        for moment, tensors in moments.items():
+            assert_same(loaded[moment], tensors)
+        assert store.load_moments(store.publish(new_trial(), weights)) == {}
+
+    def test_weights_cannot_pass_for_moments(self, tmp_path: Path) -> None:
+        with pytest.raises(WeightsError, match="must not start with 'optimizer:' but got 'optimizer:x:y'"):
+            WeightStore(tmp_path).publish(new_trial(), {"optimizer:x:y": torch.ones(1)})
+
     def test_no_weights_at_all(self, tmp_path: Path) -> None:
         store = WeightStore(tmp_path)
         assert store.load(store.publish(new_trial(), {})) == {}

@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,6 @@ from typing import Any
 
 import optuna
 import pytest
-import safetensors.torch
 import torch
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
@@ -25,11 +25,19 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 import optuna_nas_morph.weights.artifacts as artifacts_module
 from optuna_nas_morph.errors import StoreError, WeightsCorruptError, WeightsMissingError
 from optuna_nas_morph.weights import RECORD_ATTR, WeightRecord, WeightStore
+from optuna_nas_morph.weights.moments import Moments
+from optuna_nas_morph.weights.serde import pack
 from optuna_nas_morph.weights.store import TOKEN_NAME
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 WEIGHTS = {"conv.weight": torch.linspace(-1, 1, 72).reshape(2, 4, 3, 3), "n": torch.tensor(3), "flag": torch.ones(1)}
+
+
+MOMENTS = {
+    "exp_avg": {"conv.weight": torch.linspace(0, 1, 72).reshape(2, 4, 3, 3), "flag": torch.zeros(1)},
+    "step": {"conv.weight": torch.tensor(7.0)},
+}
 
 
 def new_trial() -> optuna.Trial:
@@ -39,9 +47,10 @@ def new_trial() -> optuna.Trial:
 class Published:
     """Weights in a directory, with the file that holds them."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, moments: Moments) -> None:
         self.store = WeightStore(directory)
-        self.record = self.store.publish(new_trial(), WEIGHTS)
+        self.moments = moments
+        self.record = self.store.publish(new_trial(), WEIGHTS, moments=moments)
         self.file = directory / self.record.artifact_id
         self.body = self.file.read_bytes()
 
@@ -49,13 +58,15 @@ class Published:
         self.file.write_bytes(body)
         with pytest.raises(WeightsCorruptError) as caught:
             self.store.load(self.record)
+        with pytest.raises(WeightsCorruptError, match=re.escape(str(caught.value))):
+            self.store.load_moments(self.record)
         assert self.record.artifact_id in str(caught.value)
         return str(caught.value)
 
 
-@pytest.fixture
-def published(tmp_path: Path) -> Published:
-    return Published(tmp_path)
+@pytest.fixture(params=[{}, MOMENTS], ids=["weights", "weights and moments"])
+def published(tmp_path: Path, request: pytest.FixtureRequest) -> Published:
+    return Published(tmp_path, request.param)
 
 
 class TestDamagedFiles:
@@ -75,12 +86,13 @@ class TestDamagedFiles:
             assert "must have sha256" in published.refusal_of(bytes(body))
         published.file.write_bytes(published.body)
         assert torch.equal(published.store.load(published.record)["n"], WEIGHTS["n"])
+        assert published.store.load_moments(published.record).keys() == published.moments.keys()
 
     def test_longer(self, published: Published) -> None:
         assert "but got more" in published.refusal_of(published.body + b"\0")
 
     def test_weights_of_another_trial_under_the_same_name(self, published: Published) -> None:
-        other = safetensors.torch.save({name: tensor + 1 for name, tensor in WEIGHTS.items()})
+        other = pack({name: tensor + 1 for name, tensor in WEIGHTS.items()}, published.moments)
         assert len(other) == len(published.body)
         assert "must have sha256" in published.refusal_of(other)
 
