@@ -6,13 +6,15 @@ User attributes of a trial:
   ``nasmorph:parameters``, ``nasmorph:flops``;
 - ``nasmorph:steps``: every step from the seed, readable; ``nasmorph:morphisms``: those since the parent;
 - ``nasmorph:parent``: number of the parent trial; ``nasmorph:donor``: of the trial whose weights it started from;
+- ``nasmorph:kind``: whether it searches or is a control, see `Kind`;
 - ``nasmorph:inherited_epochs``, ``nasmorph:effective_epochs``: training that the weights had before this trial, and
   together with this trial;
 - ``nasmorph:fallback``: why weights of nearer ancestors could not be used;
 - ``nasmorph:unpublished``: why the trial could not become a donor;
 - ``nasmorph:weights``: the record of published weights (see `optuna_nas_morph.weights`).
 
-User attribute of a study: ``nasmorph:space``, the description of the space and its digest.
+User attributes of a study: ``nasmorph:space``, the description of the space and its digest; ``nasmorph:finals``, names
+of the studies in which its finalists are retrained; of such a study ``nasmorph:finals_of``, the name of the search.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import optuna
@@ -28,7 +31,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph.encoding import AnySpace
-from optuna_nas_morph.errors import SpaceMismatchError
+from optuna_nas_morph.errors import EncodingError, SpaceMismatchError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.spaces import Cell, Descendant, MorphSpace
 from optuna_nas_morph.spaces.cell import FORMAT as CELL_SPACE
@@ -47,7 +50,10 @@ BUDGET = "nasmorph:budget"
 FALLBACK = "nasmorph:fallback"
 UNPUBLISHED = "nasmorph:unpublished"
 WEIGHTS = "nasmorph:weights"
+KIND = "nasmorph:kind"
 SPACE = "nasmorph:space"
+FINALS = "nasmorph:finals"
+FINALS_OF = "nasmorph:finals_of"
 
 MAX_ATTRIBUTE_LENGTH = 60_000
 """Longest text in one attribute; MySQL allows 65,535 bytes."""
@@ -58,10 +64,58 @@ _MAX_REASON_LENGTH = 1000
 STATES_WITH_HISTORY = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
 
 
+# What a trial is for.
+
+
+class Kind(StrEnum):
+    """What a trial is for.
+
+    A child's value holds the training of its ancestors. Controls tell "older" from "better": the same architecture and
+    hyperparameters as in an earlier trial, with more or with less training behind them.
+    """
+
+    SEARCH = "search"
+    """Tries something new; inherits weights where there are any."""
+    CONTINUED = "continued"
+    """Trains an architecture on that was evaluated before; inherits its weights."""
+    FRESH = "fresh"
+    """Trains from scratch, whatever there is to inherit."""
+
+
+def kind_of(trial: FrozenTrial) -> Kind:
+    """What a trial is for; a search where it does not say."""
+    kind = trial.user_attrs.get(KIND)
+    return Kind(kind) if kind in list(Kind) else Kind.SEARCH
+
+
+def requested_kind(study: optuna.Study, trial_id: int) -> Kind:
+    """What a running trial has to be: as its sampler or whoever enqueued it wrote; in finals, from scratch.
+
+    Raises:
+        EncodingError: If that is no `Kind`.
+    """
+    if is_finals(study):
+        return Kind.FRESH
+    # From the storage: a trial does not see what its sampler has written.
+    trial = study._storage.get_trial(trial_id)
+    kind = trial.user_attrs.get(KIND)
+    if kind is not None and kind not in list(Kind):
+        known = ", ".join(map(repr, map(str, Kind)))
+        raise EncodingError(f"{KIND} of trial {trial.number} must be one of {known} but is {kind!r}.")
+    return kind_of(trial)
+
+
+def record_kind(storage: BaseStorage, trial_id: int, kind: Kind) -> None:
+    """Write what a running trial has to be."""
+    storage.set_trial_user_attr(trial_id, KIND, str(kind))
+
+
 # Architectures of trials.
 
 
-def record_architecture(trial: optuna.Trial, descendant: Descendant, ancestors: Sequence[FrozenTrial]) -> None:
+def record_architecture(
+    trial: optuna.Trial, descendant: Descendant, ancestors: Sequence[FrozenTrial], kind: Kind = Kind.SEARCH
+) -> None:
     """Write what a trial's architecture is and descends from.
 
     Args:
@@ -71,7 +125,10 @@ def record_architecture(trial: optuna.Trial, descendant: Descendant, ancestors: 
             What its parameters stand for.
         ancestors:
             As returned by `find_ancestors`; the first one is its parent.
+        kind:
+            What the trial is for.
     """
+    trial.set_user_attr(KIND, str(kind))
     architecture = descendant.architecture
     steps = list(map(str, descendant.steps))
     for key, text in _pieces(ARCHITECTURE, architecture.to_json()).items():
@@ -180,6 +237,27 @@ def record_trained(storage: BaseStorage, trial: FrozenTrial, epochs: float) -> N
     effective = budgets_of(trial).inherited + epochs
     if trial.user_attrs.get(EFFECTIVE_EPOCHS) != effective:
         storage.set_trial_user_attr(trial._trial_id, EFFECTIVE_EPOCHS, effective)
+
+
+# Finals: where the best of a search are retrained.
+
+
+def is_finals(study: optuna.Study) -> bool:
+    """Whether a study retrains the finalists of another: there nothing is inherited."""
+    return FINALS_OF in study._storage.get_study_user_attrs(study._study_id)
+
+
+def link_finals(study: optuna.Study, finals: optuna.Study) -> None:
+    """Write into a search and its finals which study is the other."""
+    finals.set_user_attr(FINALS_OF, study.study_name)
+    names = finals_of(study)
+    if finals.study_name not in names:
+        study.set_user_attr(FINALS, [*names, finals.study_name])
+
+
+def finals_of(study: optuna.Study) -> list[str]:
+    """Names of the finals of a search, the first one first."""
+    return list(study.user_attrs.get(FINALS, ()))
 
 
 # The space of a study.

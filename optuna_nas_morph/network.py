@@ -59,13 +59,18 @@ def suggest_architecture(trial: BaseTrial, space: MorphSpace | CellSpace) -> Arc
     return _suggest_cell(trial, space) if isinstance(space, CellSpace) else _suggest(trial, space)[0].architecture
 
 
-def suggest_network(trial: BaseTrial, space: MorphSpace, *, budget: float | None = None) -> Network:
+def suggest_network(
+    trial: BaseTrial, space: MorphSpace, *, budget: float | None = None, max_inherited_epochs: float | None = None
+) -> Network:
     """Suggest an architecture and build its network, with the weights of its nearest ancestor.
 
     The nearest trial on the way from the seed to this architecture that has published weights is the donor; the
     morphisms that are left are replayed on its weights, so that the network computes what the donor's computed. Where
     a donor's weights cannot be used (missing, damaged, another store) the next one is taken, and from scratch after the
     last: noted in the user attribute ``nasmorph:fallback`` and warned of.
+
+    A trial whose user attribute ``nasmorph:kind`` is ``"fresh"`` (a control of `MorphBOSampler`, or enqueued so) starts
+    from scratch, and so does every trial of a study that `finalize` has made.
 
     What is drawn depends on the sampler's seed (if it is a `MorphBOSampler`; else on the name of the study) and on the
     number of the trial, not on PyTorch's global generator.
@@ -78,6 +83,10 @@ def suggest_network(trial: BaseTrial, space: MorphSpace, *, budget: float | None
             Where to search.
         budget:
             Epochs that this trial is going to train, if known.
+        max_inherited_epochs:
+            Most training that inherited weights may have behind them: ancestors with more are passed over, and without
+            a younger one the network starts from scratch. So no lineage lives on its age alone. By default there is no
+            limit. Training that is not recorded counts as none.
 
     Returns:
         The network, on the CPU and in train mode; ``network.architecture`` is its architecture.
@@ -86,14 +95,16 @@ def suggest_network(trial: BaseTrial, space: MorphSpace, *, budget: float | None
         SpaceMismatchError: If the study was made with another space.
         EncodingError: If a value that was enqueued or fixed is not one that the space knows.
         StoreError: If the store is not the one of the study.
+        ValueError: If ``budget`` or ``max_inherited_epochs`` is negative.
     """
-    if budget is not None and not budget >= 0:
-        raise ValueError(f"budget must be a non-negative number of epochs but got {budget!r}.")
+    for name, value in (("budget", budget), ("max_inherited_epochs", max_inherited_epochs)):
+        if value is not None and not value >= 0:
+            raise ValueError(f"{name} must be a non-negative number of epochs but got {value!r}.")
     descendant, ancestors = _suggest(trial, space)
     rng = _generator(trial)
     weights: dict[str, Tensor] | None = None
     if isinstance(trial, optuna.Trial):
-        weights = _inherited_weights(trial, space, descendant, ancestors, rng, budget)
+        weights = _inherited_weights(trial, space, descendant, ancestors, rng, budget, max_inherited_epochs)
     if weights is None:
         weights = fresh_weights(descendant.architecture, rng)
     network = _skip_init(descendant.architecture)
@@ -205,9 +216,12 @@ def _suggest(trial: BaseTrial, space: MorphSpace) -> tuple[Descendant, list[Froz
         return decode(space, suggest(trial, space)), []
     lineage.register_space(trial.study, space)
     descendant = decode(space, suggest(trial, space))
-    ancestors = lineage.find_ancestors(trial.study, trial.number, list(map(str, descendant.steps)))
+    kind = lineage.requested_kind(trial.study, trial._trial_id)
+    ancestors: list[FrozenTrial] = []
+    if kind != lineage.Kind.FRESH:
+        ancestors = lineage.find_ancestors(trial.study, trial.number, list(map(str, descendant.steps)))
     if lineage.FINGERPRINT not in trial.user_attrs:
-        lineage.record_architecture(trial, descendant, ancestors)
+        lineage.record_architecture(trial, descendant, ancestors, kind)
     return descendant, ancestors
 
 
@@ -218,6 +232,7 @@ def _inherited_weights(
     ancestors: Sequence[FrozenTrial],
     rng: np.random.Generator,
     budget: float | None,
+    max_epochs: float | None,
 ) -> dict[str, Tensor] | None:
     """Weights from the nearest ancestor whose weights can be used, and a record of how it went."""
     store = resolve(trial.study)
@@ -228,12 +243,14 @@ def _inherited_weights(
             record = WeightStore.record(ancestor)
             if record is None:
                 continue
+            epochs = record.metadata.get("effective_epochs")
+            inherited = float(epochs) if isinstance(epochs, int | float) else 0.0
+            if max_epochs is not None and inherited > max_epochs:
+                continue
             weights = inherit(space, descendant.steps, n_done, store.load(record), rng)
         except WeightsError as e:
             fallback.append(f"trial {ancestor.number}: {e}")
         else:
-            epochs = record.metadata.get("effective_epochs")
-            inherited = float(epochs) if isinstance(epochs, int | float) else 0.0
             lineage.record_inheritance(trial, ancestor.number, inherited, budget, fallback)
             _warn_of(trial, fallback, f"it starts from trial {ancestor.number}")
             return weights

@@ -18,6 +18,7 @@ from optuna_nas_morph.belief import Belief, believe
 from optuna_nas_morph.encoding import AnySpace, Member
 from optuna_nas_morph.history import Key, Observation, key_of
 from optuna_nas_morph.hyperparameters import Conditions, Cube
+from optuna_nas_morph.lineage import Kind
 from optuna_nas_morph.search import Search, default_search, random_walk
 from optuna_nas_morph.surrogate import Points
 from optuna_nas_morph.targets import best_and_latest, ranking
@@ -80,10 +81,13 @@ class Proposal:
             What the trial is going to be.
         spare:
             Hyperparameters that it is not expected to ask for, should it ask nevertheless.
+        kind:
+            What it is for.
     """
 
     params: Mapping[str, Any]
     spare: Mapping[str, Any]
+    kind: Kind = Kind.SEARCH
 
 
 def propose_startup(task: Task, history: Sequence[Observation], rng: np.random.Generator) -> Proposal:
@@ -101,6 +105,70 @@ def propose_startup(task: Task, history: Sequence[Observation], rng: np.random.G
     return Proposal({name: value for name, value in params.items() if name not in task.fixed}, {})
 
 
+def propose_control(
+    task: Task, history: Sequence[Observation], kind: Kind, rng: np.random.Generator
+) -> Proposal | None:
+    """A trial that was evaluated, again, with more training behind it or with less.
+
+    Which one is drawn uniformly from the better half of those that can be: what is believed of good lineages matters
+    most, and always the best one would say nothing of the others.
+
+    Args:
+        task:
+            What is asked for.
+        history:
+            What the study knows.
+        kind:
+            Continued: of trials that have published weights. Fresh: of trials that have inherited training.
+        rng:
+            Source of randomness.
+
+    Returns:
+        :obj:`None` where there is no such trial of which this was not done before.
+    """
+    seen = {o.key for o in history}
+    pool = [
+        o
+        for o in history
+        if o.state == TrialState.COMPLETE
+        and o.values is not None
+        and (o.is_donor if kind == Kind.CONTINUED else o.inherited > 0)
+        and task.cube.contains(o.hyperparameters)
+        and key_of(o.member, o.hyperparameters, kind) not in seen
+    ]
+    if task.space is None or not pool:
+        return None
+    best_first = np.argsort(-ranking([o.values for o in pool], task.signs), kind="stable")
+    chosen = pool[best_first[int(rng.integers((len(pool) + 1) // 2))]]
+    assert chosen.member is not None
+    return Proposal({**encoding.encode(task.space, chosen.member), **chosen.hyperparameters}, {}, kind)
+
+
+def predict_finished(
+    task: Task, history: Sequence[Observation], settings: Settings, rng: np.random.Generator
+) -> tuple[list[Observation], np.ndarray]:
+    """What the surrogate says of finished trials at one reference training, whatever is behind their own weights.
+
+    Args:
+        task:
+            As for `propose`; nothing is decided.
+        history:
+            What the study knows; at least one observation has values.
+        settings:
+            How.
+        rng:
+            Source of randomness.
+
+    Returns:
+        Observations, and per objective the predicted means on the scale of its targets, larger is better, (k, n).
+    """
+    observed, _, running = _known(task, history)
+    encoder = _Encoder.of(task, observed)
+    belief = _believe(task, settings, encoder, observed, running, rng)
+    means, _ = belief.surrogate.predict(encoder.points_of(observed, encoder.reference))
+    return observed, means[: len(task.signs)]
+
+
 def propose(task: Task, history: Sequence[Observation], settings: Settings, rng: np.random.Generator) -> Proposal:
     """The point with the largest acquisition that has not been tried.
 
@@ -114,26 +182,9 @@ def propose(task: Task, history: Sequence[Observation], settings: Settings, rng:
         rng:
             Source of randomness.
     """
-    usable = [o for o in history if task.cube.contains(o.hyperparameters)]
-    observed = [o for o in usable if o.state.is_finished() and (o.values is not None or o.constraints)]
-    order = ranking([o.values for o in observed], task.signs)
-    kept = best_and_latest(order, MAX_OBSERVATIONS)
-    observed, order = [observed[i] for i in kept], order[kept]
-    running = [o for o in usable if o.state == TrialState.RUNNING]
-
+    observed, order, running = _known(task, history)
     encoder = _Encoder.of(task, observed)
-    belief = believe(
-        observed,
-        encoder.points_of(observed),
-        encoder.points_of(running),
-        encoder.points_of(observed, encoder.reference).z,
-        encoder.is_categorical,
-        signs=task.signs,
-        kernel=settings.kernel,
-        acquisition=settings.acquisition,
-        deterministic=settings.deterministic,
-        rng=rng,
-    )
+    belief = _believe(task, settings, encoder, observed, running, rng)
     best_first = [observed[i] for i in np.argsort(-order, kind="stable")]
     good = encoder.filled(np.array([task.cube.encode(o.hyperparameters) for o in best_first[:5]]))
     model = _Model(task, encoder, belief, frozenset(o.key for o in history), good, rng)
@@ -148,6 +199,37 @@ def propose(task: Task, history: Sequence[Observation], settings: Settings, rng:
     return Proposal(
         {name: value for name, value in params.items() if name not in decided},
         {name: value for name, value in spare.items() if name not in decided},
+    )
+
+
+def _known(task: Task, history: Sequence[Observation]) -> tuple[list[Observation], np.ndarray, list[Observation]]:
+    """Finished trials that the surrogate is fitted to, by how much they are better, and those that are running."""
+    usable = [o for o in history if task.cube.contains(o.hyperparameters)]
+    observed = [o for o in usable if o.state.is_finished() and (o.values is not None or o.constraints)]
+    order = ranking([o.values for o in observed], task.signs)
+    kept = best_and_latest(order, MAX_OBSERVATIONS)
+    return [observed[i] for i in kept], order[kept], [o for o in usable if o.state == TrialState.RUNNING]
+
+
+def _believe(
+    task: Task,
+    settings: Settings,
+    encoder: _Encoder,
+    observed: Sequence[Observation],
+    running: Sequence[Observation],
+    rng: np.random.Generator,
+) -> Belief:
+    return believe(
+        observed,
+        encoder.points_of(observed),
+        encoder.points_of(running),
+        encoder.points_of(observed, encoder.reference).z,
+        encoder.is_categorical,
+        signs=task.signs,
+        kernel=settings.kernel,
+        acquisition=settings.acquisition,
+        deterministic=settings.deterministic,
+        rng=rng,
     )
 
 
@@ -205,9 +287,9 @@ def _distinct(members: Iterable[Member]) -> list[Member]:
 # Points.
 
 
-def training_feature(epochs: float | None) -> float:
-    """Effective epochs on a logarithmic scale; 0 where nothing is known."""
-    return math.log1p(epochs or 0.0) / math.log(1000.0)
+def training_feature(epochs: float) -> float:
+    """Effective epochs on a logarithmic scale."""
+    return math.log1p(epochs) / math.log(1000.0)
 
 
 @dataclass(frozen=True)
@@ -216,7 +298,8 @@ class _Encoder:
 
     A vector is: hyperparameters in the unit cube, for each conditional one whether it is asked for, features of the
     architecture, and the training behind its weights (where that is known of any). Candidates are predicted at one
-    reference training, so that an old lineage is not mistaken for a good architecture.
+    reference training, so that an old lineage is not mistaken for a good architecture. Where it is not known how much
+    is behind a trial (it is about to start, or has not said), the reference is taken for it.
     """
 
     space: AnySpace | None
@@ -247,8 +330,9 @@ class _Encoder:
         """Observations as they are, or as if all had had one training."""
         points = np.array([self.cube.encode(o.hyperparameters) for o in observations])
         points = points.reshape(len(observations), self.cube.n_dims)
-        epochs = [training_feature(o.epochs) if training is None else training for o in observations]
-        return self._points([o.member for o in observations], points, np.array(epochs))
+        known = [self.reference or 0.0 if o.epochs is None else training_feature(o.epochs) for o in observations]
+        trainings = np.array(known) if training is None else np.full(len(observations), training)
+        return self._points([o.member for o in observations], points, trainings)
 
     def product(self, members: Sequence[Member | None], points: np.ndarray) -> tuple[np.ndarray, Points]:
         """Every architecture with every vector of hyperparameters, architecture by architecture.

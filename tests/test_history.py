@@ -44,7 +44,7 @@ def test_what_is_observed() -> None:
     assert (second.values, second.epochs, second.hyperparameters) == ((0.7,), 6.0, {"lr": 0.1})
     assert second.member is not None
     assert [str(s) for s in second.member.steps] == ["widen:2 at a"]
-    assert first.key == (MLP.fingerprint, (("lr", 0.01),))
+    assert first.key == (MLP.fingerprint, (("lr", 0.01),), "search")
     assert [o.number for o in read(study, except_number=0)] == [1]
 
 
