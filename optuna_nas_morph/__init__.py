@@ -17,9 +17,17 @@ from optuna_nas_morph.errors import (
     WeightsMissingError,
     WeightsNotFiniteError,
 )
+from optuna_nas_morph.finalize import BestNetwork, best_network, finalize
+from optuna_nas_morph.finals import Contender, Finals
 from optuna_nas_morph.ir import Architecture, LabelledGraph, Node, ops
 from optuna_nas_morph.nets import Network
-from optuna_nas_morph.network import load_network, publish_weights, suggest_architecture, suggest_network
+from optuna_nas_morph.network import (
+    epochs_to_train,
+    load_network,
+    publish_weights,
+    suggest_architecture,
+    suggest_network,
+)
 from optuna_nas_morph.pruner import LineagePruner
 from optuna_nas_morph.sampler import MorphBOSampler
 from optuna_nas_morph.spaces import CellSpace, MorphSpace, Step
@@ -30,8 +38,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Architecture",
     "ArchitectureError",
+    "BestNetwork",
     "CellSpace",
+    "Contender",
     "EncodingError",
+    "Finals",
     "LabelledGraph",
     "LineagePruner",
     "MorphBOSampler",
@@ -50,6 +61,9 @@ __all__ = [
     "WeightsMissingError",
     "WeightsNotFiniteError",
     "acquisition",
+    "best_network",
+    "epochs_to_train",
+    "finalize",
     "kernels",
     "load_network",
     "morphisms",

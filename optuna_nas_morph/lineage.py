@@ -14,7 +14,10 @@ User attributes of a trial:
 - ``nasmorph:weights``: the record of published weights (see `optuna_nas_morph.weights`).
 
 User attributes of a study: ``nasmorph:space``, the description of the space and its digest; ``nasmorph:finals``, names
-of the studies in which its finalists are retrained; of such a study ``nasmorph:finals_of``, the name of the search.
+of the studies in which its finalists are retrained (see `optuna_nas_morph.finalize`).
+
+Of such a study: ``nasmorph:finals_of``, the name of the search; ``nasmorph:plan``, who is retrained;
+``nasmorph:budget``, epochs for each. A trial of it that was not trained names the one that was instead in ``nasmorph:duplicate_of``.
 """
 
 from __future__ import annotations
@@ -54,6 +57,12 @@ KIND = "nasmorph:kind"
 SPACE = "nasmorph:space"
 FINALS = "nasmorph:finals"
 FINALS_OF = "nasmorph:finals_of"
+PLAN = "nasmorph:plan"
+DUPLICATE_OF = "nasmorph:duplicate_of"
+
+# System attributes of trials of finals.
+FINAL = "nasmorph:final"
+WORKER = "nasmorph:worker"
 
 MAX_ATTRIBUTE_LENGTH = 60_000
 """Longest text in one attribute; MySQL allows 65,535 bytes."""
@@ -249,7 +258,8 @@ def is_finals(study: optuna.Study) -> bool:
 
 def link_finals(study: optuna.Study, finals: optuna.Study) -> None:
     """Write into a search and its finals which study is the other."""
-    finals.set_user_attr(FINALS_OF, study.study_name)
+    if not is_finals(finals):
+        finals.set_user_attr(FINALS_OF, study.study_name)
     names = finals_of(study)
     if finals.study_name not in names:
         study.set_user_attr(FINALS, [*names, finals.study_name])
@@ -258,6 +268,12 @@ def link_finals(study: optuna.Study, finals: optuna.Study) -> None:
 def finals_of(study: optuna.Study) -> list[str]:
     """Names of the finals of a search, the first one first."""
     return list(study.user_attrs.get(FINALS, ()))
+
+
+def final_of(trial: FrozenTrial) -> tuple[str, int] | None:
+    """What a trial of finals trains, a contender's key and a seed; :obj:`None` for a duplicate or another trial."""
+    final = trial.system_attrs.get(FINAL)
+    return None if final is None or DUPLICATE_OF in trial.user_attrs else (final[0], final[1])
 
 
 # The space of a study.

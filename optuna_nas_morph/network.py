@@ -112,6 +112,20 @@ def suggest_network(
     return network
 
 
+def epochs_to_train(trial: BaseTrial, default: int) -> int:
+    """How long an objective shall train: as long as it likes in a search, for the budget of `finalize` in finals.
+
+    Args:
+        trial:
+            The trial.
+        default:
+            Epochs in a search, outside of a study, and in finals without a budget.
+    """
+    if not isinstance(trial, optuna.Trial) or not lineage.is_finals(trial.study):
+        return default
+    return int(trial.study.user_attrs.get(lineage.BUDGET, default))
+
+
 def publish_weights(
     trial: BaseTrial, network: nn.Module, *, epochs: float | None = None, store: WeightStore | None = None
 ) -> WeightRecord | None:
@@ -268,16 +282,21 @@ def _warn_of(trial: optuna.Trial, fallback: Sequence[str], outcome: str) -> None
         )
 
 
+def seed_of(study: optuna.Study) -> int:
+    """The sampler's seed, else one that the study's name makes."""
+    sampler: Any = study.sampler
+    while hasattr(sampler, "_base_sampler"):  # PartialFixedSampler
+        sampler = sampler._base_sampler
+    own = getattr(sampler, "seed", None)
+    return own if isinstance(own, int) else zlib.crc32(study.study_name.encode())
+
+
 def _generator(trial: BaseTrial) -> np.random.Generator:
-    """Randomness of one trial: the sampler's seed or the study's name, and the trial's number."""
-    seed = 0
-    if isinstance(trial, optuna.Trial):
-        sampler: Any = trial.study.sampler
-        while hasattr(sampler, "_base_sampler"):  # PartialFixedSampler
-            sampler = sampler._base_sampler
-        own = getattr(sampler, "seed", None)
-        seed = own if isinstance(own, int) else zlib.crc32(trial.study.study_name.encode())
-    return np.random.default_rng([seed, trial.number])
+    """Randomness of one trial: the seed of the study, and the trial's number; in finals the seed of the training."""
+    if not isinstance(trial, optuna.Trial):
+        return np.random.default_rng([0, trial.number])
+    final = lineage.final_of(trial.storage.get_trial(trial._trial_id))
+    return np.random.default_rng([seed_of(trial.study), trial.number if final is None else final[1]])
 
 
 def _skip_init(architecture: Architecture) -> Network:
