@@ -17,7 +17,8 @@ User attributes of a study: ``nasmorph:space``, the description of the space and
 of the studies in which its finalists are retrained (see `optuna_nas_morph.finalize`).
 
 Of such a study: ``nasmorph:finals_of``, the name of the search; ``nasmorph:plan``, who is retrained;
-``nasmorph:budget``, epochs for each. A trial of it that was not trained names the one that was instead in ``nasmorph:duplicate_of``.
+``nasmorph:budget``, epochs for each. A trial of it that was not trained names the one that was instead in
+``nasmorph:duplicate_of``.
 """
 
 from __future__ import annotations
