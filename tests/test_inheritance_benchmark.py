@@ -10,10 +10,10 @@ import pytest
 from tests.benchmarks import inheritance
 from tests.benchmarks.inheritance import CUT_OFF, FULL, INHERITED, RANDOM, SHORT, cut_off, finalist_test, rankings, top
 
-TINY = (
-    "--seeds 1 --trials 4 --startup 2 --epochs 1 --full-epochs 2 --final-seeds 2 --top-k 1 --max-morphisms 2 "
-    "--max-parameters 3000 --ceiling --train-images 300"
-).split()
+TINY = [
+    *("--seeds", "1", "--trials", "4", "--startup", "2", "--epochs", "1", "--full-epochs", "2", "--final-seeds", "2"),
+    *("--top-k", "1", "--max-morphisms", "2", "--max-parameters", "3000", "--ceiling"),
+]
 
 
 def line(name: str, flops: float = 1.0, validation: float = 0.0, test: float = 0.0, **rest: Any) -> dict[str, Any]:
