@@ -8,7 +8,7 @@ import sys
 import uuid
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -137,11 +137,11 @@ class BestNetwork:
             The study of that trial: the search, or its finals.
     """
 
-    network: Network
+    network: Network = field(repr=False)
     value: float
     training: Literal["from scratch", "inherited"]
     epochs: float | None
-    trial: FrozenTrial
+    trial: FrozenTrial = field(repr=False)
     study_name: str
 
     def __str__(self) -> str:
@@ -262,8 +262,6 @@ def _open(study: Study, name: str, request: Request) -> tuple[Study, Plan]:
     if lineage.PLAN not in attributes:
         if STORE_ATTR in study.user_attrs:
             finals.set_user_attr(STORE_ATTR, study.user_attrs[STORE_ATTR])
-        if request.budget is not None:
-            finals.set_user_attr(lineage.BUDGET, request.budget)
         finals.set_user_attr(lineage.PLAN, plan.to_dict())
     agreed = _plan_of(finals) or plan  # Of workers that begin at once, all go by what was written last.
     differences = [
@@ -282,6 +280,7 @@ def _open(study: Study, name: str, request: Request) -> tuple[Study, Plan]:
             "trials: they do not know of later ones. Use another name for new finals.",
             stacklevel=3,
         )
+    finals.set_user_attr(lineage.BUDGET, agreed.request.budget)
     finals.sampler = _OfTheSearch(agreed.seed)
     return finals, agreed
 

@@ -123,7 +123,8 @@ def epochs_to_train(trial: BaseTrial, default: int) -> int:
     """
     if not isinstance(trial, optuna.Trial) or not lineage.is_finals(trial.study):
         return default
-    return int(trial.study.user_attrs.get(lineage.BUDGET, default))
+    budget: int | None = trial.study.user_attrs.get(lineage.BUDGET)
+    return default if budget is None else budget
 
 
 def publish_weights(
