@@ -18,10 +18,13 @@ from optuna_nas_morph.errors import (
     WeightsNotFiniteError,
 )
 from optuna_nas_morph.export import export_onnx, export_source
+from optuna_nas_morph.finalize import BestNetwork, best_network, finalize
+from optuna_nas_morph.finals import Contender, Finals
 from optuna_nas_morph.interpret import explain
 from optuna_nas_morph.ir import Architecture, LabelledGraph, Node, ops
 from optuna_nas_morph.nets import Network
 from optuna_nas_morph.network import (
+    epochs_to_train,
     inherit_optimizer,
     inherited_epochs,
     load_network,
@@ -40,8 +43,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Architecture",
     "ArchitectureError",
+    "BestNetwork",
     "CellSpace",
+    "Contender",
     "EncodingError",
+    "Finals",
     "Keep",
     "LabelledGraph",
     "Latency",
@@ -62,9 +68,12 @@ __all__ = [
     "WeightsMissingError",
     "WeightsNotFiniteError",
     "acquisition",
+    "best_network",
+    "epochs_to_train",
     "explain",
     "export_onnx",
     "export_source",
+    "finalize",
     "inherit_optimizer",
     "inherited_epochs",
     "kernels",

@@ -15,9 +15,9 @@ from optuna_nas_morph.hyperparameters import Conditions, Cube
 from optuna_nas_morph.surrogate import Points
 
 
-def training_feature(epochs: float | None) -> float:
-    """Effective epochs on a logarithmic scale; 0 where nothing is known."""
-    return math.log1p(epochs or 0.0) / math.log(1000.0)
+def training_feature(epochs: float) -> float:
+    """Effective epochs on a logarithmic scale."""
+    return math.log1p(epochs) / math.log(1000.0)
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Encoder:
 
     A vector is: hyperparameters in the unit cube, for each conditional one whether it is asked for, features of the
     architecture, and the training behind its weights (where that is known of any). Candidates are predicted at one
-    reference training, so that an old lineage is not mistaken for a good architecture.
+    reference training, so that an old lineage is not mistaken for a good architecture. Where it is not known how much
+    is behind a trial (it is about to start, or has not said), the reference is taken for it.
     """
 
     space: AnySpace | None
@@ -58,8 +59,9 @@ class Encoder:
         """Observations as they are, or as if all had had one training."""
         points = np.array([self.cube.encode(o.hyperparameters) for o in observations])
         points = points.reshape(len(observations), self.cube.n_dims)
-        epochs = [training_feature(o.epochs) if training is None else training for o in observations]
-        return self.points([o.member for o in observations], points, np.array(epochs))
+        known = [self.reference or 0.0 if o.epochs is None else training_feature(o.epochs) for o in observations]
+        trainings = np.array(known) if training is None else np.full(len(observations), training)
+        return self.points([o.member for o in observations], points, trainings)
 
     def product(self, members: Sequence[Member | None], points: np.ndarray) -> tuple[np.ndarray, Points]:
         """Every architecture with every vector of hyperparameters, architecture by architecture.

@@ -16,12 +16,13 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna_nas_morph import encoding, lineage
 from optuna_nas_morph.encoding import AnySpace, Member
 from optuna_nas_morph.errors import EncodingError
+from optuna_nas_morph.lineage import Kind
 
 CLAIM = "nasmorph:claim"
 _CLAIM_LENGTH = 2045  # Optuna's limit for system attributes on relational databases.
 
-Key = tuple[str | None, tuple[tuple[str, Any], ...]]
-"""Fingerprint of the architecture, and the hyperparameters: what is not proposed twice."""
+Key = tuple[str | None, tuple[tuple[str, Any], ...], Kind]
+"""Fingerprint of the architecture, the hyperparameters, and what the trial is for: what is not proposed twice."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,13 @@ class Observation:
         curve:
             Reported values by step.
         epochs:
-            Training behind its weights, if known.
+            Training behind its value, if known.
+        inherited:
+            The part of it that was before the trial.
+        is_donor:
+            Whether it has published weights.
+        kind:
+            What it is for.
     """
 
     number: int
@@ -56,6 +63,9 @@ class Observation:
     constraints: Mapping[str, float]
     curve: Mapping[int, float]
     epochs: float | None
+    inherited: float = 0.0
+    is_donor: bool = False
+    kind: Kind = Kind.SEARCH
 
     @property
     def is_partial(self) -> bool:
@@ -65,7 +75,7 @@ class Observation:
     @property
     def key(self) -> Key:
         """What is not proposed twice."""
-        return key_of(self.member, self.hyperparameters)
+        return key_of(self.member, self.hyperparameters, self.kind)
 
 
 @dataclass(frozen=True)
@@ -84,9 +94,9 @@ class History:
     hyperparameters: Mapping[str, BaseDistribution]
 
 
-def key_of(member: Member | None, hyperparameters: Mapping[str, Any]) -> Key:
+def key_of(member: Member | None, hyperparameters: Mapping[str, Any], kind: Kind = Kind.SEARCH) -> Key:
     """What is not proposed twice."""
-    return None if member is None else member.fingerprint, tuple(sorted(hyperparameters.items()))
+    return None if member is None else member.fingerprint, tuple(sorted(hyperparameters.items())), kind
 
 
 class HistoryReader:
@@ -129,10 +139,15 @@ class HistoryReader:
         return {name: distribution for name, distribution in distributions.items() if distribution is not None}
 
     def key(
-        self, space: AnySpace | None, params: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]
+        self,
+        space: AnySpace | None,
+        params: Mapping[str, Any],
+        distributions: Mapping[str, BaseDistribution],
+        kind: Kind = Kind.SEARCH,
     ) -> Key:
         """What a set of parameters is not proposed twice as; distributions as far as they are known."""
-        return key_of(None if space is None else self._decode(space, params), _hyperparameters(params, distributions))
+        member = None if space is None else self._decode(space, params)
+        return key_of(member, _hyperparameters(params, distributions), kind)
 
     def _observation(self, study: Study, space: AnySpace | None, trial: FrozenTrial) -> Observation | None:
         """A trial as an observation; :obj:`None` where it says nothing."""
@@ -161,6 +176,9 @@ class HistoryReader:
             trial.constraints,
             trial.intermediate_values,
             epochs_of(trial),
+            lineage.budgets_of(trial).inherited,
+            trial.user_attrs.get(lineage.WEIGHTS) is not None,
+            lineage.kind_of(trial),
         )
 
     def _decode(self, space: AnySpace, params: Mapping[str, Any]) -> Member | None:
@@ -195,10 +213,20 @@ def _hyperparameters(params: Mapping[str, Any], distributions: Mapping[str, Base
 
 
 def epochs_of(trial: FrozenTrial) -> float | None:
-    """Training behind a trial's weights. One that was pruned has trained as long as it has reported."""
-    budgets, has_weights = lineage.budgets_of(trial), trial.user_attrs.get(lineage.INHERITED_EPOCHS) is not None
-    if has_weights and trial.state == TrialState.PRUNED and trial.intermediate_values:
-        return budgets.inherited + len(trial.intermediate_values)
+    """Training behind a trial's value: as published with its weights, else as reported, else as announced.
+
+    What was announced is not what a trial has trained that was pruned; and a trial that reports once per several epochs
+    knows better when it publishes.
+    """
+    record = trial.user_attrs.get(lineage.WEIGHTS)
+    if isinstance(record, Mapping) and record.get("trial_number") == trial.number:  # Not a retry's copy of another's.
+        published = (record.get("metadata") or {}).get("effective_epochs")
+        if isinstance(published, int | float):
+            return float(published)
+    budgets, n_reported = lineage.budgets_of(trial), len(trial.intermediate_values)
+    inherits = trial.user_attrs.get(lineage.INHERITED_EPOCHS) is not None
+    if inherits and n_reported and (trial.state == TrialState.PRUNED or budgets.effective is None):
+        return budgets.inherited + n_reported
     return budgets.effective
 
 

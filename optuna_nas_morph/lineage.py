@@ -6,6 +6,7 @@ User attributes of a trial:
   ``nasmorph:parameters``, ``nasmorph:flops``;
 - ``nasmorph:steps``: every step from the seed, readable; ``nasmorph:morphisms``: those since the parent;
 - ``nasmorph:parent``: number of the parent trial; ``nasmorph:donor``: of the trial whose weights it started from;
+- ``nasmorph:kind``: whether it searches or is a control, see `Kind`;
 - ``nasmorph:inherited_epochs``, ``nasmorph:effective_epochs``: training that the weights had before this trial, and
   together with this trial;
 - ``nasmorph:fallback``: why weights of nearer ancestors could not be used;
@@ -16,7 +17,12 @@ User attributes of a trial:
   number, they are of another run.
 
 User attributes of a study: ``nasmorph:space``, the description of the space and its digest; ``nasmorph:collected``,
-numbers (as ranges) of the trials whose weights were removed to save space.
+numbers (as ranges) of the trials whose weights were removed to save space; ``nasmorph:finals``, names of the studies in
+which its finalists are retrained (see `optuna_nas_morph.finalize`).
+
+Of such a study: ``nasmorph:finals_of``, the name of the search; ``nasmorph:plan``, who is retrained;
+``nasmorph:budget``, epochs for each. A trial of it that was not trained names the one that was instead in
+``nasmorph:duplicate_of``.
 """
 
 from __future__ import annotations
@@ -25,6 +31,7 @@ import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import optuna
@@ -32,7 +39,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph.encoding import AnySpace
-from optuna_nas_morph.errors import SpaceMismatchError
+from optuna_nas_morph.errors import EncodingError, SpaceMismatchError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.spaces import Cell, Descendant, MorphSpace
 from optuna_nas_morph.spaces.cell import FORMAT as CELL_SPACE
@@ -53,8 +60,17 @@ OPTIMIZER = "nasmorph:optimizer"
 UNPUBLISHED = "nasmorph:unpublished"
 WEIGHTS = "nasmorph:weights"
 TRIAL = "nasmorph:trial"
+KIND = "nasmorph:kind"
 SPACE = "nasmorph:space"
 COLLECTED = "nasmorph:collected"
+FINALS = "nasmorph:finals"
+FINALS_OF = "nasmorph:finals_of"
+PLAN = "nasmorph:plan"
+DUPLICATE_OF = "nasmorph:duplicate_of"
+
+# System attributes of trials of finals.
+FINAL = "nasmorph:final"
+WORKER = "nasmorph:worker"
 
 MAX_ATTRIBUTE_LENGTH = 60_000
 """Longest text in one attribute; MySQL allows 65,535 bytes."""
@@ -65,6 +81,52 @@ _MAX_REASON_LENGTH = 1000
 STATES_WITH_HISTORY = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING, TrialState.FAIL)
 
 
+# What a trial is for.
+
+
+class Kind(StrEnum):
+    """What a trial is for.
+
+    A child's value holds the training of its ancestors. Controls tell "older" from "better": the same architecture and
+    hyperparameters as in an earlier trial, with more or with less training behind them.
+    """
+
+    SEARCH = "search"
+    """Tries something new; inherits weights where there are any."""
+    CONTINUED = "continued"
+    """Trains an architecture on that was evaluated before; inherits its weights."""
+    FRESH = "fresh"
+    """Trains from scratch, whatever there is to inherit."""
+
+
+def kind_of(trial: FrozenTrial) -> Kind:
+    """What a trial is for; a search where it does not say."""
+    kind = trial.user_attrs.get(KIND)
+    return Kind(kind) if kind in list(Kind) else Kind.SEARCH
+
+
+def requested_kind(study: optuna.Study, trial_id: int) -> Kind:
+    """What a running trial has to be: as its sampler or whoever enqueued it wrote; in finals, from scratch.
+
+    Raises:
+        EncodingError: If that is no `Kind`.
+    """
+    if is_finals(study):
+        return Kind.FRESH
+    # From the storage: a trial does not see what its sampler has written.
+    trial = study._storage.get_trial(trial_id)
+    kind = trial.user_attrs.get(KIND)
+    if kind is not None and kind not in list(Kind):
+        known = ", ".join(map(repr, map(str, Kind)))
+        raise EncodingError(f"{KIND} of trial {trial.number} must be one of {known} but is {kind!r}.")
+    return kind_of(trial)
+
+
+def record_kind(storage: BaseStorage, trial_id: int, kind: Kind) -> None:
+    """Write what a running trial has to be."""
+    storage.set_trial_user_attr(trial_id, KIND, str(kind))
+
+
 # Architectures of trials.
 
 
@@ -73,7 +135,9 @@ def is_recorded(trial: optuna.Trial) -> bool:
     return trial.user_attrs.get(TRIAL) == trial.number
 
 
-def record_architecture(trial: optuna.Trial, descendant: Descendant, ancestors: Sequence[FrozenTrial]) -> None:
+def record_architecture(
+    trial: optuna.Trial, descendant: Descendant, ancestors: Sequence[FrozenTrial], kind: Kind = Kind.SEARCH
+) -> None:
     """Write what a trial's architecture is and descends from.
 
     Args:
@@ -83,8 +147,11 @@ def record_architecture(trial: optuna.Trial, descendant: Descendant, ancestors: 
             What its parameters stand for.
         ancestors:
             As returned by `find_ancestors`; the first one is its parent.
+        kind:
+            What the trial is for.
     """
     _disown(trial)
+    trial.set_user_attr(KIND, str(kind))
     architecture = descendant.architecture
     steps = list(map(str, descendant.steps))
     for key, text in _pieces(ARCHITECTURE, architecture.to_json()).items():
@@ -232,6 +299,34 @@ def _write_collected(study: optuna.Study, numbers: Iterable[int]) -> None:
         else:
             ranges.append([number, number])
     study._storage.set_study_user_attr(study._study_id, COLLECTED, ranges)
+
+
+# Finals: where the best of a search are retrained.
+
+
+def is_finals(study: optuna.Study) -> bool:
+    """Whether a study retrains the finalists of another: there nothing is inherited."""
+    return FINALS_OF in study._storage.get_study_user_attrs(study._study_id)
+
+
+def link_finals(study: optuna.Study, finals: optuna.Study) -> None:
+    """Write into a search and its finals which study is the other."""
+    if not is_finals(finals):
+        finals.set_user_attr(FINALS_OF, study.study_name)
+    names = finals_of(study)
+    if finals.study_name not in names:
+        study.set_user_attr(FINALS, [*names, finals.study_name])
+
+
+def finals_of(study: optuna.Study) -> list[str]:
+    """Names of the finals of a search, the first one first."""
+    return list(study.user_attrs.get(FINALS, ()))
+
+
+def final_of(trial: FrozenTrial) -> tuple[str, int] | None:
+    """What a trial of finals trains, a contender's key and a seed; :obj:`None` for a duplicate or another trial."""
+    final = trial.system_attrs.get(FINAL)
+    return None if final is None or DUPLICATE_OF in trial.user_attrs else (final[0], final[1])
 
 
 # The space of a study.

@@ -66,7 +66,9 @@ def suggest_architecture(trial: BaseTrial, space: MorphSpace | CellSpace) -> Arc
     return _suggest_cell(trial, space) if isinstance(space, CellSpace) else _suggest(trial, space)[0].architecture
 
 
-def suggest_network(trial: BaseTrial, space: MorphSpace, *, budget: float | None = None) -> Network:
+def suggest_network(
+    trial: BaseTrial, space: MorphSpace, *, budget: float | None = None, max_inherited_epochs: float | None = None
+) -> Network:
     """Suggest an architecture and build its network, with the weights of its nearest ancestor.
 
     The nearest trial on the way from the seed to this architecture that has published weights is the donor; the
@@ -74,6 +76,9 @@ def suggest_network(trial: BaseTrial, space: MorphSpace, *, budget: float | None
     a donor's weights cannot be used (missing, damaged, another store) the next one is taken, and from scratch after the
     last: noted in the user attribute ``nasmorph:fallback`` and warned of. Donors whose weights were removed to save
     space (`WeightStore.collect`) are passed over in silence.
+
+    A trial whose user attribute ``nasmorph:kind`` is ``"fresh"`` (a control of `MorphBOSampler`, or enqueued so) starts
+    from scratch, and so does every trial of a study that `finalize` has made.
 
     What is drawn depends on the sampler's seed (if it is a `MorphBOSampler`; else on the name of the study) and on the
     number of the trial, not on PyTorch's global generator.
@@ -86,6 +91,10 @@ def suggest_network(trial: BaseTrial, space: MorphSpace, *, budget: float | None
             Where to search.
         budget:
             Epochs that this trial is going to train, if known.
+        max_inherited_epochs:
+            Most training that inherited weights may have behind them: ancestors with more are passed over, and without
+            a younger one the network starts from scratch. So no lineage lives on its age alone. By default there is no
+            limit. Training that is not recorded counts as none.
 
     Returns:
         The network, on the CPU and in train mode; ``network.architecture`` is its architecture.
@@ -94,19 +103,36 @@ def suggest_network(trial: BaseTrial, space: MorphSpace, *, budget: float | None
         SpaceMismatchError: If the study was made with another space.
         EncodingError: If a value that was enqueued or fixed is not one that the space knows.
         StoreError: If the store is not the one of the study.
+        ValueError: If ``budget`` or ``max_inherited_epochs`` is negative.
     """
-    if budget is not None and not budget >= 0:
-        raise ValueError(f"budget must be a non-negative number of epochs but got {budget!r}.")
+    for name, value in (("budget", budget), ("max_inherited_epochs", max_inherited_epochs)):
+        if value is not None and not value >= 0:
+            raise ValueError(f"{name} must be a non-negative number of epochs but got {value!r}.")
     descendant, ancestors = _suggest(trial, space)
     rng = _generator(trial)
     weights: dict[str, Tensor] | None = None
     if isinstance(trial, optuna.Trial):
-        weights = _inherited_weights(trial, space, descendant, ancestors, rng, budget)
+        weights = _inherited_weights(trial, space, descendant, ancestors, rng, budget, max_inherited_epochs)
     if weights is None:
         weights = fresh_weights(descendant.architecture, rng)
     network = _skip_init(descendant.architecture)
     network.load_state_dict(weights, assign=False)
     return network
+
+
+def epochs_to_train(trial: BaseTrial, default: int) -> int:
+    """How long an objective shall train: as long as it likes in a search, for the budget of `finalize` in finals.
+
+    Args:
+        trial:
+            The trial.
+        default:
+            Epochs in a search, outside of a study, and in finals without a budget.
+    """
+    if not isinstance(trial, optuna.Trial) or not lineage.is_finals(trial.study):
+        return default
+    budget: int | None = trial.study.user_attrs.get(lineage.BUDGET)
+    return default if budget is None else budget
 
 
 def publish_weights(
@@ -319,9 +345,12 @@ def _suggest(trial: BaseTrial, space: MorphSpace) -> tuple[Descendant, list[Froz
         return decode(space, suggest(trial, space)), []
     lineage.register_space(trial.study, space)
     descendant = decode(space, suggest(trial, space))
-    ancestors = lineage.find_ancestors(trial.study, trial.number, list(map(str, descendant.steps)))
+    kind = lineage.requested_kind(trial.study, trial._trial_id)
+    ancestors: list[FrozenTrial] = []
+    if kind != lineage.Kind.FRESH:
+        ancestors = lineage.find_ancestors(trial.study, trial.number, list(map(str, descendant.steps)))
     if not lineage.is_recorded(trial):
-        lineage.record_architecture(trial, descendant, ancestors)
+        lineage.record_architecture(trial, descendant, ancestors, kind)
     return descendant, ancestors
 
 
@@ -332,6 +361,7 @@ def _inherited_weights(
     ancestors: Sequence[FrozenTrial],
     rng: np.random.Generator,
     budget: float | None,
+    max_epochs: float | None,
 ) -> dict[str, Tensor] | None:
     """Weights from the nearest ancestor whose weights can be used, and a record of how it went."""
     store = resolve(trial.study)
@@ -345,13 +375,15 @@ def _inherited_weights(
             record = WeightStore.record(ancestor)
             if record is None:
                 continue
+            epochs = record.metadata.get("effective_epochs")
+            inherited = float(epochs) if isinstance(epochs, int | float) else 0.0
+            if max_epochs is not None and inherited > max_epochs:
+                continue
             weights = inherit(space, descendant.steps, n_done, store.load(record), rng)
         except WeightsError as e:
             if not _is_garbage(trial.study, ancestor.number, e):
                 fallback.append(f"trial {ancestor.number}: {e}")
         else:
-            epochs = record.metadata.get("effective_epochs")
-            inherited = float(epochs) if isinstance(epochs, int | float) else 0.0
             lineage.record_inheritance(trial, ancestor.number, inherited, budget, fallback)
             _warn_of(trial, fallback, f"it starts from trial {ancestor.number}")
             return weights
@@ -395,16 +427,21 @@ def _warn_of(trial: optuna.Trial, fallback: Sequence[str], outcome: str) -> None
         )
 
 
+def seed_of(study: optuna.Study) -> int:
+    """The sampler's seed, else one that the study's name makes."""
+    sampler: Any = study.sampler
+    while hasattr(sampler, "_base_sampler"):  # PartialFixedSampler
+        sampler = sampler._base_sampler
+    own = getattr(sampler, "seed", None)
+    return own if isinstance(own, int) else zlib.crc32(study.study_name.encode())
+
+
 def _generator(trial: BaseTrial) -> np.random.Generator:
-    """Randomness of one trial: the sampler's seed or the study's name, and the trial's number."""
-    seed = 0
-    if isinstance(trial, optuna.Trial):
-        sampler: Any = trial.study.sampler
-        while hasattr(sampler, "_base_sampler"):  # PartialFixedSampler
-            sampler = sampler._base_sampler
-        own = getattr(sampler, "seed", None)
-        seed = own if isinstance(own, int) else zlib.crc32(trial.study.study_name.encode())
-    return np.random.default_rng([seed, trial.number])
+    """Randomness of one trial: the seed of the study, and the trial's number; in finals the seed of the training."""
+    if not isinstance(trial, optuna.Trial):
+        return np.random.default_rng([0, trial.number])
+    final = lineage.final_of(trial.storage.get_trial(trial._trial_id))
+    return np.random.default_rng([seed_of(trial.study), trial.number if final is None else final[1]])
 
 
 def _skip_init(architecture: Architecture) -> Network:

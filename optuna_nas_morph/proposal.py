@@ -18,6 +18,7 @@ from optuna_nas_morph.encoder import Encoder
 from optuna_nas_morph.encoding import AnySpace, Member
 from optuna_nas_morph.history import Key, Observation, key_of
 from optuna_nas_morph.hyperparameters import Cube
+from optuna_nas_morph.lineage import Kind
 from optuna_nas_morph.search import Search, default_search, random_walk
 from optuna_nas_morph.targets import best_and_latest, ranking
 
@@ -79,10 +80,13 @@ class Proposal:
             What the trial is going to be.
         spare:
             Hyperparameters that it is not expected to ask for, should it ask nevertheless.
+        kind:
+            What it is for.
     """
 
     params: Mapping[str, Any]
     spare: Mapping[str, Any]
+    kind: Kind = Kind.SEARCH
 
 
 def propose_startup(task: Task, history: Sequence[Observation], rng: np.random.Generator) -> Proposal:
@@ -100,6 +104,70 @@ def propose_startup(task: Task, history: Sequence[Observation], rng: np.random.G
     return Proposal({name: value for name, value in params.items() if name not in task.fixed}, {})
 
 
+def propose_control(
+    task: Task, history: Sequence[Observation], kind: Kind, rng: np.random.Generator
+) -> Proposal | None:
+    """A trial that was evaluated, again, with more training behind it or with less.
+
+    Which one is drawn uniformly from the better half of those that can be: what is believed of good lineages matters
+    most, and always the best one would say nothing of the others.
+
+    Args:
+        task:
+            What is asked for.
+        history:
+            What the study knows.
+        kind:
+            Continued: of trials that have published weights. Fresh: of trials that have inherited training.
+        rng:
+            Source of randomness.
+
+    Returns:
+        :obj:`None` where there is no such trial of which this was not done before.
+    """
+    seen = {o.key for o in history}
+    pool = [
+        o
+        for o in history
+        if o.state == TrialState.COMPLETE
+        and o.values is not None
+        and (o.is_donor if kind == Kind.CONTINUED else o.inherited > 0)
+        and task.cube.contains(o.hyperparameters)
+        and key_of(o.member, o.hyperparameters, kind) not in seen
+    ]
+    if task.space is None or not pool:
+        return None
+    best_first = np.argsort(-ranking([o.values for o in pool], task.signs), kind="stable")
+    chosen = pool[best_first[int(rng.integers((len(pool) + 1) // 2))]]
+    assert chosen.member is not None
+    return Proposal({**encoding.encode(task.space, chosen.member), **chosen.hyperparameters}, {}, kind)
+
+
+def predict_finished(
+    task: Task, history: Sequence[Observation], settings: Settings, rng: np.random.Generator
+) -> tuple[list[Observation], np.ndarray]:
+    """What the surrogate says of finished trials at one reference training, whatever is behind their own weights.
+
+    Args:
+        task:
+            As for `propose`; nothing is decided.
+        history:
+            What the study knows; at least one observation has values.
+        settings:
+            How.
+        rng:
+            Source of randomness.
+
+    Returns:
+        Observations, and per objective the predicted means on the scale of its targets, larger is better, (k, n).
+    """
+    observed, _, running = _known(task, history)
+    encoder = Encoder.of(task.space, task.cube, observed)
+    belief = _believe(task, settings, encoder, observed, running, rng)
+    means, _ = belief.surrogate.predict(encoder.points_of(observed, encoder.reference))
+    return observed, means[: len(task.signs)]
+
+
 def propose(task: Task, history: Sequence[Observation], settings: Settings, rng: np.random.Generator) -> Proposal:
     """The point with the largest acquisition that has not been tried.
 
@@ -113,26 +181,9 @@ def propose(task: Task, history: Sequence[Observation], settings: Settings, rng:
         rng:
             Source of randomness.
     """
-    usable = [o for o in history if task.cube.contains(o.hyperparameters)]
-    observed = [o for o in usable if o.state.is_finished() and (o.values is not None or o.constraints)]
-    order = ranking([o.values for o in observed], task.signs)
-    kept = best_and_latest(order, MAX_OBSERVATIONS)
-    observed, order = [observed[i] for i in kept], order[kept]
-    running = [o for o in usable if o.state == TrialState.RUNNING]
-
+    observed, order, running = _known(task, history)
     encoder = Encoder.of(task.space, task.cube, observed)
-    belief = believe(
-        observed,
-        encoder.points_of(observed),
-        encoder.points_of(running),
-        encoder.points_of(observed, encoder.reference).z,
-        encoder.is_categorical,
-        signs=task.signs,
-        kernel=settings.kernel,
-        acquisition=settings.acquisition,
-        deterministic=settings.deterministic,
-        rng=rng,
-    )
+    belief = _believe(task, settings, encoder, observed, running, rng)
     best_first = [observed[i] for i in np.argsort(-order, kind="stable")]
     good = encoder.filled(np.array([task.cube.encode(o.hyperparameters) for o in best_first[:5]]))
     model = _Model(task, encoder, belief, frozenset(o.key for o in history), good, rng)
@@ -147,6 +198,37 @@ def propose(task: Task, history: Sequence[Observation], settings: Settings, rng:
     return Proposal(
         {name: value for name, value in params.items() if name not in decided},
         {name: value for name, value in spare.items() if name not in decided},
+    )
+
+
+def _known(task: Task, history: Sequence[Observation]) -> tuple[list[Observation], np.ndarray, list[Observation]]:
+    """Finished trials that the surrogate is fitted to, by how much they are better, and those that are running."""
+    usable = [o for o in history if task.cube.contains(o.hyperparameters)]
+    observed = [o for o in usable if o.state.is_finished() and (o.values is not None or o.constraints)]
+    order = ranking([o.values for o in observed], task.signs)
+    kept = best_and_latest(order, MAX_OBSERVATIONS)
+    return [observed[i] for i in kept], order[kept], [o for o in usable if o.state == TrialState.RUNNING]
+
+
+def _believe(
+    task: Task,
+    settings: Settings,
+    encoder: Encoder,
+    observed: Sequence[Observation],
+    running: Sequence[Observation],
+    rng: np.random.Generator,
+) -> Belief:
+    return believe(
+        observed,
+        encoder.points_of(observed),
+        encoder.points_of(running),
+        encoder.points_of(observed, encoder.reference).z,
+        encoder.is_categorical,
+        signs=task.signs,
+        kernel=settings.kernel,
+        acquisition=settings.acquisition,
+        deterministic=settings.deterministic,
+        rng=rng,
     )
 
 

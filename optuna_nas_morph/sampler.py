@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import warnings
 import zlib
@@ -21,6 +22,7 @@ from optuna_nas_morph.encoding import AnySpace
 from optuna_nas_morph.errors import EncodingError
 from optuna_nas_morph.history import History, HistoryReader, write_claim
 from optuna_nas_morph.hyperparameters import Cube
+from optuna_nas_morph.lineage import Kind
 from optuna_nas_morph.search import Search
 
 if TYPE_CHECKING:
@@ -83,6 +85,12 @@ class MorphBOSampler(BaseSampler):
             trial, which counts as running, and those that other workers have brought meanwhile; where these are more
             than allowed, it is made anew when it is asked for. For ``w`` workers, ``max_staleness=w`` keeps all of them
             from waiting.
+        control_share:
+            Share of the trials after the startup that are controls, in a study whose children inherit weights: an
+            earlier trial continued (its architecture and hyperparameters, trained on), and in turn an earlier trial
+            afresh (without what it had inherited). They tell the surrogate apart how good an architecture is and how
+            long its ancestors were trained; see `optuna_nas_morph.lineage.Kind`. The number of a trial decides whether
+            it is one. With 0 there are none.
     """
 
     def __init__(
@@ -97,11 +105,14 @@ class MorphBOSampler(BaseSampler):
         deterministic_objective: bool = False,
         warn_independent_sampling: bool = True,
         max_staleness: int = 0,
+        control_share: float = 0.1,
     ) -> None:
         if type(n_startup_trials) is not int or n_startup_trials < 0:
             raise ValueError(f"n_startup_trials must be a non-negative integer but got {n_startup_trials!r}.")
         if type(max_staleness) is not int or max_staleness < 0:
             raise ValueError(f"max_staleness must be a non-negative integer but got {max_staleness!r}.")
+        if isinstance(control_share, bool) or not 0 <= control_share <= 0.5:
+            raise ValueError(f"control_share must be a number from 0 to 0.5 but got {control_share!r}.")
         if seed is not None and (type(seed) is not int or seed < 0):
             raise ValueError(f"seed must be a non-negative integer or None but got {seed!r}.")
         if kernel is not None:
@@ -122,6 +133,7 @@ class MorphBOSampler(BaseSampler):
         self._deterministic = deterministic_objective
         self._warn_independent_sampling = warn_independent_sampling
         self._max_staleness = max_staleness
+        self._control_share = control_share
         self._reset_caches()
 
     def _reset_caches(self) -> None:
@@ -229,18 +241,24 @@ class MorphBOSampler(BaseSampler):
         from optuna_nas_morph.proposal import Task
 
         task = Task(space, Cube(modelled), fixed, signs)
+        requested = recorded = lineage.kind_of(trial)
         with self._lock:
             for attempt in range(N_CLAIMS):
                 history = self._reader.read(study, space, trial.number)
-                prepared = self._prepared(study, task, history) if attempt == 0 else None
+                control = self._control(task, history, trial.number, requested)
+                prepared = self._prepared(study, task, history) if attempt == 0 and control is None else None
                 try:
                     rng = np.random.default_rng([self.seed, trial.number])
-                    proposal = prepared or self._propose_once(task, history, rng)
+                    proposal = control or prepared or self._propose_once(task, history, rng)
                 except EncodingError as e:
                     raise EncodingError(f"trial {trial.number} cannot be proposed: {e}") from e
                 if not proposal.params:
                     break
                 params = {**proposal.params, **fixed}
+                kind = requested if proposal.kind == Kind.SEARCH else proposal.kind
+                if kind != recorded:  # Before the claim, which shows it to other workers.
+                    lineage.record_kind(study._storage, trial._trial_id, kind)
+                    recorded = kind
                 write_claim(study._storage, trial._trial_id, params)
                 if space is None:
                     break
@@ -248,10 +266,22 @@ class MorphBOSampler(BaseSampler):
                 # claim at least, and proposes anew.
                 known = {o.key for o in history.observations}
                 rivals = {o.key for o in self._reader.read(study, space, trial.number).observations} - known
-                if self._reader.key(space, params, trial.distributions) not in rivals:
+                if self._reader.key(space, params, trial.distributions, kind) not in rivals:
                     break
             self._prepare(study, trial.number, Task(space, Cube(hyperparameters), {}, signs))
         return {**proposal.spare, **proposal.params}
+
+    def _control(self, task: Task, history: History, number: int, requested: Kind) -> Proposal | None:
+        """A control, if this trial is to be one: as requested, else by its number, which all workers agree on."""
+        from optuna_nas_morph.proposal import propose_control
+
+        inherits = any(o.inherited > 0 for o in history.observations)
+        if task.fixed or (requested == Kind.SEARCH and (not inherits or self._is_startup(task, history))):
+            return None
+        kind = requested if requested != Kind.SEARCH else scheduled_kind(number, self._control_share)
+        if kind == Kind.SEARCH:
+            return None
+        return propose_control(task, history.observations, kind, np.random.default_rng([self.seed, number, 2]))
 
     def _prepare(self, study: Study, number: int, task: Task) -> None:
         """Begin to compute the proposal that follows a trial, which counts as running."""
@@ -294,6 +324,14 @@ class MorphBOSampler(BaseSampler):
     def _past_startup(self, study: Study) -> bool:
         finished = study._get_trials(deepcopy=False, states=(TrialState.COMPLETE,), use_cache=True)
         return len(finished) >= max(1, self._n_startup_trials)
+
+
+def scheduled_kind(number: int, share: float) -> Kind:
+    """Whether the trial of a number is a control, and which: a share of all, evenly spread, both kinds in turn."""
+    n_before, n = math.floor(number * share), math.floor((number + 1) * share)
+    if n == n_before:
+        return Kind.SEARCH
+    return Kind.CONTINUED if n % 2 else Kind.FRESH
 
 
 def _fixed_params(study: Study, trial: FrozenTrial) -> dict[str, Any]:

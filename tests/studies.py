@@ -85,7 +85,8 @@ def make_objective(
     return objective
 
 
-def key_of(trial: optuna.trial.FrozenTrial) -> tuple[str, tuple[tuple[str, Any], ...]]:
-    """What is not proposed twice: the fingerprint and the hyperparameters."""
+def key_of(trial: optuna.trial.FrozenTrial) -> tuple[str, tuple[tuple[str, Any], ...], str]:
+    """What is not proposed twice: the fingerprint, the hyperparameters and what the trial is for."""
     hyperparameters = {k: v for k, v in trial.params.items() if not k.startswith("arch/")}
-    return trial.user_attrs["nasmorph:fingerprint"], tuple(sorted(hyperparameters.items()))
+    kind = trial.user_attrs.get("nasmorph:kind", "search")
+    return trial.user_attrs["nasmorph:fingerprint"], tuple(sorted(hyperparameters.items())), kind

@@ -10,7 +10,7 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from optuna_nas_morph import encoding, history
+from optuna_nas_morph import encoding, history, lineage
 from optuna_nas_morph.history import HistoryReader, key_of, read_claim, write_claim
 from optuna_nas_morph.spaces import Descendant, MorphSpace
 from tests.studies import MLP, SPACE
@@ -44,7 +44,7 @@ def test_what_is_observed() -> None:
     assert (second.values, second.epochs, second.hyperparameters) == ((0.7,), 6.0, {"lr": 0.1})
     assert second.member is not None
     assert [str(s) for s in second.member.steps] == ["widen:2 at a"]
-    assert first.key == (MLP.fingerprint, (("lr", 0.01),))
+    assert first.key == (MLP.fingerprint, (("lr", 0.01),), "search")
     assert [o.number for o in read(study, except_number=0)] == [1]
 
 
@@ -68,6 +68,47 @@ def test_values_by_state() -> None:
         (5, None),
         (7, (math.inf,)),
     ]
+
+
+def weights(number: int, epochs: float) -> dict[str, Any]:
+    return {"trial_number": number, "metadata": {"effective_epochs": epochs}}
+
+
+@pytest.mark.parametrize(
+    ("state", "n_reported", "attributes", "epochs"),
+    [
+        # What was published with the weights counts, whatever was announced or reported.
+        ("PRUNED", 2, {"inherited_epochs": 6.0, "effective_epochs": 16.0, "weights": weights(0, 11.0)}, 11.0),
+        ("COMPLETE", 2, {"inherited_epochs": 6.0, "effective_epochs": 8.0, "weights": weights(0, 16.0)}, 16.0),
+        # A retry's copy of another trial's record does not.
+        ("PRUNED", 2, {"inherited_epochs": 6.0, "effective_epochs": 16.0, "weights": weights(7, 11.0)}, 8.0),
+        # A trial that was pruned has not trained as long as it has announced.
+        ("PRUNED", 3, {"inherited_epochs": 6.0, "effective_epochs": 16.0}, 9.0),
+        ("PRUNED", 0, {"inherited_epochs": 6.0, "effective_epochs": 16.0}, 16.0),
+        ("RUNNING", 3, {"inherited_epochs": 6.0, "effective_epochs": 16.0}, 16.0),
+        ("COMPLETE", 3, {"inherited_epochs": 6.0, "effective_epochs": 16.0}, 16.0),
+        # Where nothing was announced, what was reported.
+        ("COMPLETE", 3, {"inherited_epochs": 6.0}, 9.0),
+        ("COMPLETE", 0, {"inherited_epochs": 6.0}, None),
+        ("COMPLETE", 3, {}, None),  # no network of ours: who knows what a step is
+        ("PRUNED", 3, {"inherited_epochs": 6.0, "weights": "nonsense"}, 9.0),
+    ],
+)
+def test_training_behind_a_trial(state: str, n_reported: int, attributes: dict[str, Any], epochs: float | None) -> None:
+    study = optuna.create_study()
+    study.add_trial(
+        trial(
+            {**SEED_PARAMS, "lr": 0.01},
+            1.0 if state == "COMPLETE" else None,
+            TrialState[state],
+            intermediate_values=dict.fromkeys(range(n_reported), 0.5),
+            user_attrs={f"nasmorph:{name}": value for name, value in attributes.items()},
+        )
+    )
+    (observation,) = read(study)
+    assert observation.epochs == epochs
+    assert observation.inherited == attributes.get("inherited_epochs", 0.0)
+    assert observation.is_donor == ("weights" in attributes)
 
 
 def test_several_objectives() -> None:
@@ -103,6 +144,8 @@ def test_keys() -> None:
     seed = Descendant((), MLP)
     assert key_of(seed, {"b": 1, "a": 2}) == key_of(seed, {"a": 2, "b": 1})
     assert key_of(seed, {"a": 2}) != key_of(seed, {"a": 3}) != key_of(None, {"a": 3})
+    assert len({key_of(seed, {}, kind) for kind in lineage.Kind}) == 3
+    assert key_of(seed, {}) == key_of(seed, {}, lineage.Kind.SEARCH)
     assert len({key_of(seed, {"a": None, "b": "x"})}) == 1  # hashable
 
 

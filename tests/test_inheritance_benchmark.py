@@ -1,0 +1,89 @@
+"""What the benchmark of inheritance reports is right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.benchmarks import inheritance
+from tests.benchmarks.inheritance import CUT_OFF, FULL, INHERITED, RANDOM, SHORT, cut_off, finalist_test, rankings, top
+
+TINY = [
+    *("--seeds", "1", "--trials", "4", "--startup", "2", "--epochs", "1", "--full-epochs", "2", "--final-seeds", "2"),
+    *("--top-k", "1", "--max-morphisms", "2", "--max-parameters", "3000", "--ceiling"),
+]
+
+
+def line(name: str, flops: float = 1.0, validation: float = 0.0, test: float = 0.0, **rest: Any) -> dict[str, Any]:
+    return {"fingerprint": name, "params": name, "flops": flops, "validation": validation, "test": test, **rest}
+
+
+def test_the_cut_off_arm_keeps_to_its_limit() -> None:
+    rows = [line("a", 2), line("b", 3), line("c", 1)]
+    assert [[r["params"] for r in cut_off(rows, limit)] for limit in (1, 2, 4.9, 5, 100)] == [
+        ["a"],  # one at least
+        ["a"],
+        ["a"],
+        ["a", "b"],
+        ["a", "b", "c"],
+    ]
+
+
+def test_finalists_are_the_best_of_each_architecture() -> None:
+    rows = [line("a", validation=0.5), line("b", validation=0.9), line("b", validation=0.8), line("c", validation=0.7)]
+    assert list(top(rows, 2)) == ["b", "c"]
+
+
+def test_the_winner_of_the_finals_is_chosen_by_validation() -> None:
+    rows = [
+        line("a", validation=0.5, test=0.9),
+        line("a", validation=0.7, test=0.8),
+        line("b", validation=0.65, test=0.4),
+        line("b", validation=0.65, test=0.6),
+        line("c", validation=0.9, test=0.1),
+    ]
+    assert finalist_test(rows, ["a", "b"]) == pytest.approx(0.5)
+    assert finalist_test(rows, ["a"]) == pytest.approx(0.85)
+
+
+def test_each_architecture_is_ranked_once() -> None:
+    names = ["a", "b", "c", "a"]
+    inherited = [
+        line(name, validation=value, predicted=-value, parameters=i)
+        for i, (name, value) in enumerate(zip(names, (1, 2, 3, 9), strict=True))
+    ]
+    full = [line(name, test=value) for name, value in zip(names, (1, 2, 3, 0), strict=True)]
+    found = rankings({INHERITED: inherited, FULL: full, SHORT: full})
+    assert found["inherited value"] == pytest.approx(1)
+    assert found["predicted by the surrogate"] == pytest.approx(-1)
+    assert found["parameters"] == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "runs.jsonl"
+    inheritance.main([*TINY, "--out", str(out)])
+    table = capsys.readouterr().out
+    for name in inheritance.ARMS:
+        assert f"\n{name} " in table
+    assert "full training, another seed" in table
+    # Nothing is trained again, and the same is said.
+    before = out.read_text()
+    inheritance.main([*TINY, "--out", str(out)])
+    assert out.read_text() == before
+    assert capsys.readouterr().out == table[table.index("\n1 seeds") :]
+
+    e = inheritance.Experiment(
+        **{k: v for k, v in vars(inheritance.parse(TINY)).items() if k in inheritance.Experiment.__dataclass_fields__}
+    )
+    records = list(inheritance.runs.read(out, vars(e)))
+    arms = inheritance.by_arm([r for r in records if r["sampler"] != inheritance.FINALS])[0]
+    limit = sum(r["flops"] for r in arms[INHERITED])
+    assert [r["fingerprint"] for r in arms[INHERITED]] == [r["fingerprint"] for r in arms[SHORT]]
+    assert [r["fingerprint"] for r in arms[INHERITED]] == [r["fingerprint"] for r in arms[FULL]]
+    assert sum(r["flops"] for r in arms[SHORT]) == limit == sum(r["flops"] for r in arms[FULL]) / 2
+    for name in (CUT_OFF, RANDOM):
+        assert len(arms[name]) == 1 or sum(r["flops"] for r in arms[name]) <= limit
+    assert arms[INHERITED][-1]["inherited epochs"] > 0
