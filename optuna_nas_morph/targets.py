@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ def ranking(values: Sequence[tuple[float, ...] | None], signs: Sequence[float]) 
     if len(rows):
         signed = np.array([values[i] for i in rows], dtype=float) * signs
         if len(signs) == 1:
-            result[rows] = rankdata(signed[:, 0])
+            result[rows] = np.unique(signed[:, 0], return_inverse=True)[1]
             return result
         columns = np.stack([standardise(column) for column in signed.T], axis=1)
         result[rows] = columns.mean(axis=1)
