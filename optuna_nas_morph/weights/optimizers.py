@@ -47,8 +47,7 @@ def read(optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[s
     result: dict[str, dict[str, Tensor]] = {}
     for position, name in _names(optimizer, parameters).items():
         for moment, tensor in state.get(position, {}).items():
-            if isinstance(tensor, Tensor):  # SGD without momentum holds None.
-                result.setdefault(moment, {})[name] = tensor
+            result.setdefault(moment, {})[name] = tensor
     return result
 
 
