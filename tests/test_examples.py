@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,7 @@ def assert_is_report(output: str, n_trials: int) -> None:
     assert "optuna-dashboard sqlite:///" in output
 
 
-def test_quickstart_and_its_family_tree(tmp_path: Path) -> None:
+def test_quickstart_its_family_tree_and_its_best_network(tmp_path: Path) -> None:
     output = run(tmp_path, "quickstart", "--trials", "4", "--epochs", "1")
     assert_is_report(output, 4)
     assert ET.parse(tmp_path / "quickstart.svg").getroot().tag.endswith("svg")
@@ -50,6 +51,15 @@ def test_quickstart_and_its_family_tree(tmp_path: Path) -> None:
     tree = ET.parse(tmp_path / "tree.svg")
     titles = [e.text for e in tree.iter() if e.tag.endswith("title")]
     assert len(titles) == 6
+
+    output = run(tmp_path, "take_away", "sqlite:///quickstart.db", "digits")
+    assert "class Network(nn.Module):" in output and "bytes of activations per sample" in output
+    taken = "import best, torch; print(tuple(best.load()(torch.zeros(3, 1, 8, 8)).shape))"
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", taken], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "(3, 10)\n"
 
 
 def test_fashion_mnist(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import copy
 import functools
 import io
 import pickle
+import shutil
 import weakref
 from collections.abc import Mapping
 
@@ -40,7 +41,7 @@ from optuna_nas_morph.ir.ops import (
     TokenEmbedding,
     ToTokens,
 )
-from optuna_nas_morph.nets import Network, build_layer
+from optuna_nas_morph.nets import Network, build_layer, unwrapped, whole_state_dict
 from tests.strategies import (
     architectures,
     example_architectures,
@@ -415,3 +416,67 @@ def test_torch_export(name: str) -> None:
     inputs = example_inputs(network.architecture)
     program = torch.export.export(network, inputs)
     torch.testing.assert_close(program.module()(*inputs), network(*inputs))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "input"])
+def test_torch_export_takes_batches_of_any_size(name: str) -> None:
+    network = random_network(EXAMPLES[name])
+    batch = torch.export.Dim("batch")
+    inputs = example_inputs(network.architecture, 3)
+    program = torch.export.export(network, inputs, dynamic_shapes=(tuple({0: batch} for _ in inputs),))
+    for n in (2, 7):
+        inputs = example_inputs(network.architecture, n)
+        torch.testing.assert_close(program.module()(*inputs), network(*inputs))
+
+
+def check_compiled(network: Network, backend: str) -> None:
+    """Outputs in both modes, and gradients."""
+    twin = copy.deepcopy(network)
+    torch.compiler.reset()
+    compiled = torch.compile(twin, backend=backend, fullgraph=True)
+    inputs = example_inputs(network.architecture, 3)
+    for train in (False, True):
+        expected, found = network.train(train)(*inputs), compiled.train(train)(*inputs)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+        if expected.requires_grad:
+            expected.square().sum().backward()
+            found.square().sum().backward()
+    for (name, ours), theirs in zip(network.named_parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(theirs.grad, ours.grad, rtol=1e-4, atol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # it warns of its own parts
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize("name", ["gate", "two_inputs", "self_attention", "batch_norm2d"])
+def test_torch_compile(name: str, backend: str) -> None:
+    check_compiled(random_network(EXAMPLES[name]), backend)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["gate", "two_inputs", "self_attention", "batch_norm2d"])
+def test_torch_compile_with_a_compiler(name: str) -> None:
+    check_compiled(random_network(EXAMPLES[name]), "inductor")
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_autocast(name: str) -> None:
+    """bfloat16 has 8 bits; every operation must take what autocast makes of the one before."""
+    network = random_network(EXAMPLES[name])
+    inputs = example_inputs(network.architecture, 3)
+    with torch.no_grad():
+        expected = network(*inputs)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = network(*inputs)
+    torch.testing.assert_close(found.float(), expected.float(), rtol=0.1, atol=0.1)
+
+
+def test_what_is_within_a_wrapper() -> None:
+    network = random_network(EXAMPLES["gate"])
+    assert unwrapped(network) is network
+    assert unwrapped(nn.DataParallel(nn.DataParallel(network))) is network
+    assert set(whole_state_dict(nn.DataParallel(network))) == set(network.state_dict())
+    with pytest.raises(TypeError, match="network must be a Network, wrapped or not, but got DataParallel"):
+        unwrapped(nn.DataParallel(nn.Linear(2, 2)))

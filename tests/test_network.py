@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import errno
 import json
+import pickle
 import re
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -753,3 +755,84 @@ def test_pruned_trials_are_donors() -> None:
     assert pruned
     assert all(WeightStore.record(t) is not None for t in pruned)
     assert {t.user_attrs.get("nasmorph:donor") for t in study.trials} & {t.number for t in pruned}
+
+
+# What people do with networks: copies, precision, compilers, processes.
+
+
+def step(network: nn.Module, **options: Any) -> None:
+    """One step of training."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    network.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16, **options):
+        loss = network(IMAGES).square().mean()
+    loss.backward()
+    optimizer.step()
+
+
+def check_donor(study: optuna.Study, network: Network) -> None:
+    """Published weights are the network's, and a child computes what it computes."""
+    assert same_weights(load_network(study, study.trials[0]), network)
+    study.tell(0, 1.0)
+    trial, child = start(study, {"arch/n": 1, "arch/00/op": "deepen:relu", "arch/00/at": 0.5}, CNN_SPACE)
+    assert trial.user_attrs["nasmorph:parent"] == 0 and "nasmorph:fallback" not in trial.user_attrs
+    assert len(child.architecture.nodes) > len(network.architecture.nodes)
+    with torch.no_grad():
+        torch.testing.assert_close(child.eval()(IMAGES), network.eval()(IMAGES))
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda network: pickle.loads(pickle.dumps(network))])
+def test_a_copy_of_a_network_becomes_a_donor(duplicate: Callable[[Network], Network]) -> None:
+    study = make_study()
+    trial, network = start(study, SEED, CNN_SPACE)
+    twin = duplicate(network)
+    step(twin, enabled=False)
+    publish_weights(trial, twin, epochs=1)
+    assert not same_weights(twin, network)
+    check_donor(study, twin)
+
+
+def test_a_network_trained_with_autocast_becomes_a_donor() -> None:
+    study = make_study()
+    trial, network = start(study, SEED, CNN_SPACE)
+    step(network)
+    assert {value.dtype for value in network.parameters()} == {torch.float32}
+    publish_weights(trial, network, epochs=1)
+    check_donor(study, network)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch.compile warns of its own parts
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_a_network_trained_compiled_becomes_a_donor(backend: str) -> None:
+    study = make_study()
+    trial, network = start(study, SEED, CNN_SPACE)
+    twin = copy.deepcopy(network)
+    torch.compiler.reset()
+    compiled = torch.compile(network, backend=backend, fullgraph=True)
+    step(compiled, enabled=False)
+    step(twin, enabled=False)
+    torch.testing.assert_close(network.state_dict(), twin.state_dict())
+    publish_weights(trial, compiled, epochs=1)
+    check_donor(study, network)
+
+
+@pytest.fixture
+def one_process(tmp_path: Path) -> Iterator[None]:
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch.distributed")
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("wrap", [nn.parallel.DistributedDataParallel, nn.DataParallel])
+def test_a_network_trained_in_parallel_becomes_a_donor(wrap: Callable[[Network], nn.Module]) -> None:
+    study = make_study()
+    trial, network = start(study, SEED, CNN_SPACE)
+    before = copy.deepcopy(network)
+    wrapped = wrap(network)
+    step(wrapped, enabled=False)
+    publish_weights(trial, wrapped, epochs=1)
+    assert not same_weights(before, network)
+    check_donor(study, network)

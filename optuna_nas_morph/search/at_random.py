@@ -27,7 +27,7 @@ class RandomSearch:
         ValueError: If an argument is not a positive integer.
     """
 
-    n_candidates: int = 600
+    n_candidates: int = 300
 
     def __post_init__(self) -> None:
         check_positive_integers(self, "n_candidates")
