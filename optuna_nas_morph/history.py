@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -14,6 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph import encoding, lineage
+from optuna_nas_morph.capacity import Device, MemoryFact
 from optuna_nas_morph.encoding import AnySpace, Member
 from optuna_nas_morph.errors import EncodingError
 
@@ -46,6 +47,8 @@ class Observation:
             Reported values by step.
         epochs:
             Training behind its weights, if known.
+        memory:
+            What it has shown about memory, if anything.
     """
 
     number: int
@@ -56,6 +59,7 @@ class Observation:
     constraints: Mapping[str, float]
     curve: Mapping[int, float]
     epochs: float | None
+    memory: MemoryFact | None = None
 
     @property
     def is_partial(self) -> bool:
@@ -82,6 +86,18 @@ class History:
 
     observations: Sequence[Observation]
     hyperparameters: Mapping[str, BaseDistribution]
+
+    @property
+    def memory_facts(self) -> list[MemoryFact]:
+        """What trials have shown about memory."""
+        return [o.memory for o in self.observations if o.memory is not None]
+
+    def seen_from(self, device: Device) -> History:
+        """Without what failed for want of memory on a device with less: here it counts as not tried."""
+        kept = [
+            o for o in self.observations if not (o.memory and o.memory.failed and o.memory.device.total < device.total)
+        ]
+        return replace(self, observations=kept)
 
 
 def key_of(member: Member | None, hyperparameters: Mapping[str, Any]) -> Key:
@@ -161,6 +177,7 @@ class HistoryReader:
             trial.constraints,
             trial.intermediate_values,
             _epochs(trial),
+            lineage.memory_of(trial),
         )
 
     def _decode(self, space: AnySpace, params: Mapping[str, Any]) -> Member | None:

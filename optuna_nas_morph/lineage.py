@@ -10,6 +10,8 @@ User attributes of a trial:
   together with this trial;
 - ``nasmorph:fallback``: why weights of nearer ancestors could not be used;
 - ``nasmorph:unpublished``: why the trial could not become a donor;
+- ``nasmorph:mem``: what the trial has shown about memory (see `optuna_nas_morph.capacity.MemoryFact`), and its number;
+  ``nasmorph:oom``: the error, where memory ran out;
 - ``nasmorph:weights``: the record of published weights (see `optuna_nas_morph.weights`).
 
 User attribute of a study: ``nasmorph:space``, the description of the space and its digest.
@@ -27,6 +29,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_nas_morph.capacity import MemoryFact
 from optuna_nas_morph.encoding import AnySpace
 from optuna_nas_morph.errors import SpaceMismatchError
 from optuna_nas_morph.ir import Architecture
@@ -46,6 +49,8 @@ EFFECTIVE_EPOCHS = "nasmorph:effective_epochs"
 BUDGET = "nasmorph:budget"
 FALLBACK = "nasmorph:fallback"
 UNPUBLISHED = "nasmorph:unpublished"
+MEMORY = "nasmorph:mem"
+OUT_OF_MEMORY = "nasmorph:oom"
 WEIGHTS = "nasmorph:weights"
 SPACE = "nasmorph:space"
 
@@ -180,6 +185,27 @@ def record_trained(storage: BaseStorage, trial: FrozenTrial, epochs: float) -> N
     effective = budgets_of(trial).inherited + epochs
     if trial.user_attrs.get(EFFECTIVE_EPOCHS) != effective:
         storage.set_trial_user_attr(trial._trial_id, EFFECTIVE_EPOCHS, effective)
+
+
+# Memory.
+
+
+def record_memory(trial: optuna.Trial, fact: MemoryFact, error: str | None) -> None:
+    """Write what a trial has shown about memory, and the error where it ran out."""
+    trial.set_user_attr(MEMORY, {"trial": trial.number, **fact.to_dict()})
+    if error is not None or OUT_OF_MEMORY in trial.user_attrs:  # Optuna copies attributes to a trial that is a retry.
+        trial.set_user_attr(OUT_OF_MEMORY, None if error is None else error[:_MAX_REASON_LENGTH])
+
+
+def memory_of(trial: FrozenTrial) -> MemoryFact | None:
+    """What a trial has shown about memory; :obj:`None` if nothing, or if the record is damaged or another trial's."""
+    record = trial.user_attrs.get(MEMORY)
+    if not isinstance(record, dict) or record.get("trial") != trial.number:
+        return None
+    try:
+        return MemoryFact.from_dict(record)
+    except ValueError:
+        return None
 
 
 # The space of a study.
