@@ -63,7 +63,7 @@ class Training:
 
     def __post_init__(self) -> None:
         _check_positive(batch_size=self.batch_size, float_bytes=self.float_bytes)
-        if not self.optimizer_copies >= 0:
+        if type(self.optimizer_copies) not in (int, float) or not self.optimizer_copies >= 0:
             raise ValueError(f"optimizer_copies must be a non-negative number but got {self.optimizer_copies!r}.")
 
 
@@ -84,7 +84,7 @@ class MemoryFact:
             Bytes that it took at most; :obj:`None` where that cannot be measured.
 
     Raises:
-        ValueError: If a number of bytes is no positive integer.
+        ValueError: If ``failed`` is not a bool, or a number of bytes is no positive integer.
     """
 
     device: Device
@@ -94,6 +94,8 @@ class MemoryFact:
     peak: int | None = None
 
     def __post_init__(self) -> None:
+        if type(self.failed) is not bool:
+            raise ValueError(f"failed must be True or False but got {self.failed!r}.")
         _check_positive(**{n: v for n, v in (("estimate", self.estimate), ("peak", self.peak)) if v is not None})
 
     def to_dict(self) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class Estimate:
 
     Args:
         activations:
-            Tensors that autograd saves for the backward pass, network inputs among them, but not parameters.
+            Tensors that autograd saves for the backward pass, network inputs among them, but neither parameters nor
+            buffers.
         parameters:
             Parameters.
         gradients:
@@ -214,8 +215,7 @@ def guard(
     def fact(failed: bool) -> MemoryFact:
         # Asked for at the end: the network may be moved to its device inside of the guard.
         device = _device_of(network)
-        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-        return MemoryFact(describe(device), failed, training, estimated, peak or None)
+        return MemoryFact(describe(device), failed, training, estimated, _peak_of(device))
 
     free_memory()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
@@ -278,6 +278,11 @@ def current_device() -> Device:
     if torch.cuda.is_available():
         return describe(torch.device("cuda", torch.cuda.current_device()))
     return describe("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _peak_of(device: torch.device) -> int | None:
+    """Most bytes that tensors have taken on a device since the last reset; :obj:`None` where nobody counts."""
+    return (torch.cuda.max_memory_allocated(device) or None) if device.type == "cuda" else None
 
 
 def _device_of(network: nn.Module | None) -> torch.device:

@@ -44,7 +44,7 @@ def activation_bytes(architecture: Architecture) -> int:
 
 @dataclass(frozen=True)
 class SavedTensors:
-    """What PyTorch's autograd saves of a network for the backward pass, besides parameters.
+    """What PyTorch's autograd saves of a network for the backward pass, besides parameters and buffers.
 
     Args:
         nodes:

@@ -81,7 +81,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Saved:
-    """What PyTorch's autograd saves of an operation for the backward pass, besides parameters.
+    """What PyTorch's autograd saves of an operation for the backward pass, besides parameters and buffers.
 
     Args:
         inputs:
