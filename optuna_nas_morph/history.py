@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -14,6 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph import encoding, lineage
+from optuna_nas_morph.capacity import Device, MemoryFact
 from optuna_nas_morph.encoding import AnySpace, Member
 from optuna_nas_morph.errors import EncodingError
 from optuna_nas_morph.lineage import Kind
@@ -53,6 +54,8 @@ class Observation:
             Whether it has published weights.
         kind:
             What it is for.
+        memory:
+            What it has shown about memory, if anything.
     """
 
     number: int
@@ -66,6 +69,7 @@ class Observation:
     inherited: float = 0.0
     is_donor: bool = False
     kind: Kind = Kind.SEARCH
+    memory: MemoryFact | None = None
 
     @property
     def is_partial(self) -> bool:
@@ -92,6 +96,18 @@ class History:
 
     observations: Sequence[Observation]
     hyperparameters: Mapping[str, BaseDistribution]
+
+    @property
+    def memory_facts(self) -> list[MemoryFact]:
+        """What trials have shown about memory."""
+        return [o.memory for o in self.observations if o.memory is not None]
+
+    def seen_from(self, device: Device) -> History:
+        """Without what failed for want of memory on a device with less: here it counts as not tried."""
+        kept = [
+            o for o in self.observations if not (o.memory and o.memory.failed and o.memory.device.total < device.total)
+        ]
+        return replace(self, observations=kept)
 
 
 def key_of(member: Member | None, hyperparameters: Mapping[str, Any], kind: Kind = Kind.SEARCH) -> Key:
@@ -179,6 +195,7 @@ class HistoryReader:
             lineage.budgets_of(trial).inherited,
             trial.user_attrs.get(lineage.WEIGHTS) is not None,
             lineage.kind_of(trial),
+            lineage.memory_of(trial),
         )
 
     def _decode(self, space: AnySpace, params: Mapping[str, Any]) -> Member | None:

@@ -12,6 +12,8 @@ User attributes of a trial:
 - ``nasmorph:fallback``: why weights of nearer ancestors could not be used;
 - ``nasmorph:optimizer``: whether its optimizer went on from the donor's, or why not;
 - ``nasmorph:unpublished``: why the trial could not become a donor;
+- ``nasmorph:mem``: what the trial has shown about memory (see `optuna_nas_morph.capacity.MemoryFact`), and its number;
+  ``nasmorph:oom``: the error, where memory ran out;
 - ``nasmorph:weights``: the record of published weights (see `optuna_nas_morph.weights`).
 - ``nasmorph:trial``: the trial's number. Optuna copies attributes to the retry of a trial: where this is another
   number, they are of another run.
@@ -38,6 +40,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from optuna_nas_morph.capacity import MemoryFact
 from optuna_nas_morph.encoding import AnySpace
 from optuna_nas_morph.errors import EncodingError, SpaceMismatchError
 from optuna_nas_morph.ir import Architecture
@@ -58,6 +61,8 @@ BUDGET = "nasmorph:budget"
 FALLBACK = "nasmorph:fallback"
 OPTIMIZER = "nasmorph:optimizer"
 UNPUBLISHED = "nasmorph:unpublished"
+MEMORY = "nasmorph:mem"
+OUT_OF_MEMORY = "nasmorph:oom"
 WEIGHTS = "nasmorph:weights"
 TRIAL = "nasmorph:trial"
 KIND = "nasmorph:kind"
@@ -327,6 +332,27 @@ def final_of(trial: FrozenTrial) -> tuple[str, int] | None:
     """What a trial of finals trains, a contender's key and a seed; :obj:`None` for a duplicate or another trial."""
     final = trial.system_attrs.get(FINAL)
     return None if final is None or DUPLICATE_OF in trial.user_attrs else (final[0], final[1])
+
+
+# Memory.
+
+
+def record_memory(trial: optuna.Trial, fact: MemoryFact, error: str | None) -> None:
+    """Write what a trial has shown about memory, and the error where it ran out."""
+    trial.set_user_attr(MEMORY, {"trial": trial.number, **fact.to_dict()})
+    if error is not None or OUT_OF_MEMORY in trial.user_attrs:  # Optuna copies attributes to a trial that is a retry.
+        trial.set_user_attr(OUT_OF_MEMORY, None if error is None else error[:_MAX_REASON_LENGTH])
+
+
+def memory_of(trial: FrozenTrial) -> MemoryFact | None:
+    """What a trial has shown about memory; :obj:`None` if nothing, or if the record is damaged or another trial's."""
+    record = trial.user_attrs.get(MEMORY)
+    if not isinstance(record, dict) or record.get("trial") != trial.number:
+        return None
+    try:
+        return MemoryFact.from_dict(record)
+    except ValueError:
+        return None
 
 
 # The space of a study.

@@ -100,7 +100,8 @@ def _last_uses(architecture: Architecture) -> dict[str, tuple[str, ...]]:
     return {name: tuple(names) for name, names in result.items()}
 
 
-# Layers that torch.nn has no module for.
+# Layers that torch.nn has no module for. Their outputs are contiguous, as those of all others: the next layer makes no
+# copy, and what autograd saves is known beforehand (`Op.saved`).
 
 
 class Add(nn.Module):
@@ -155,35 +156,35 @@ class ToTokens(nn.Module):
     """From ``(N, C, *sizes)`` to ``(N, positions, C)``."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return x.flatten(2).transpose(1, 2)
+        return x.flatten(2).transpose(1, 2).contiguous()
 
 
 class ChannelsFirstLayerNorm(nn.LayerNorm):
     """Layer norm over axis 1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1).contiguous()
 
 
 class PatchEmbedding1d(nn.Conv1d):
     """Linear embedding of non-overlapping pieces of a series."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).transpose(1, 2)
+        return super().forward(x).transpose(1, 2).contiguous()
 
 
 class PatchEmbedding2d(nn.Conv2d):
     """Linear embedding of non-overlapping patches of an image."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).flatten(2).transpose(1, 2)
+        return super().forward(x).flatten(2).transpose(1, 2).contiguous()
 
 
 class PatchEmbedding3d(nn.Conv3d):
     """Linear embedding of non-overlapping blocks of a volume."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).flatten(2).transpose(1, 2)
+        return super().forward(x).flatten(2).transpose(1, 2).contiguous()
 
 
 class PositionEmbedding(nn.Module):

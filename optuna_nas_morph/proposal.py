@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -48,12 +48,15 @@ class Task:
             Parameters that are decided already (enqueued, fixed, or suggested before).
         signs:
             Per objective, 1 to maximise and -1 to minimise.
+        fits:
+            Whether the worker that asks can train a member of the space.
     """
 
     space: AnySpace | None
     cube: Cube
     fixed: Mapping[str, Any]
     signs: tuple[float, ...]
+    fits: Callable[[Member], bool] = lambda _: True
 
     @property
     def fixed_architecture(self) -> dict[str, Any]:
@@ -90,17 +93,22 @@ class Proposal:
 
 
 def propose_startup(task: Task, history: Sequence[Observation], rng: np.random.Generator) -> Proposal:
-    """The first member of the space, then random ones; no hyperparameters."""
+    """The first member of the space, then random ones that fit; no hyperparameters."""
     space = task.space
     if space is None:
         return Proposal({}, {})
     seen = {o.member.fingerprint for o in history if o.member is not None}
     member = space.random(rng) if seen else space.first(rng)
+    params: dict[str, Any] | None = None
     for _ in range(N_STARTUP_DRAWS):
-        params, member = encoding.complete(space, member, task.fixed_architecture, rng)
-        if member.fingerprint not in seen:
-            break
+        drawn, member = encoding.complete(space, member, task.fixed_architecture, rng)
+        if task.fits(member):
+            params = drawn
+            if member.fingerprint not in seen:
+                break
         member = space.random(rng)
+    if params is None:  # Next to nothing fits: what a search starts with is the smallest.
+        params, _ = encoding.complete(space, space.first(rng), task.fixed_architecture, rng)
     return Proposal({name: value for name, value in params.items() if name not in task.fixed}, {})
 
 
@@ -133,6 +141,8 @@ def propose_control(
         and o.values is not None
         and (o.is_donor if kind == Kind.CONTINUED else o.inherited > 0)
         and task.cube.contains(o.hyperparameters)
+        and o.member is not None
+        and task.fits(o.member)
         and key_of(o.member, o.hyperparameters, kind) not in seen
     ]
     if task.space is None or not pool:
@@ -193,6 +203,7 @@ def propose(task: Task, history: Sequence[Observation], settings: Settings, rng:
         members = [o.member for o in best_first if o.member is not None]
         if task.space.size is None:
             members.append(task.space.first(rng))
+        members = [member for member in members if task.fits(member)] or members
         params, spare = _best_architecture(task, task.space, _distinct(members), model, settings.search, rng)
     decided = task.fixed.keys()
     return Proposal(
@@ -312,8 +323,8 @@ class _Model:
         return scores
 
     def may_propose(self, member: Member) -> bool:
-        """Whether an architecture has not been tried, or can be tried with other hyperparameters."""
-        return self.task.cube.n_dims > 0 or key_of(member, {}) not in self.seen
+        """Whether an architecture fits, and has not been tried or can be tried with other hyperparameters."""
+        return (self.task.cube.n_dims > 0 or key_of(member, {}) not in self.seen) and self.task.fits(member)
 
     def best_hyperparameters(self, member: Member | None) -> tuple[float, dict[str, Any], dict[str, Any], bool]:
         """The largest acquisition of an architecture, at which hyperparameters, and whether those are untried.

@@ -7,6 +7,7 @@ import threading
 import warnings
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,15 +16,17 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optuna_nas_morph import encoding, kernels, lineage
+from optuna_nas_morph import encoding, kernels, lineage, memory
 from optuna_nas_morph.acquisition import Acquisition, ThompsonSampling
 from optuna_nas_morph.ahead import Ahead
+from optuna_nas_morph.capacity import Device
 from optuna_nas_morph.encoding import AnySpace
 from optuna_nas_morph.errors import EncodingError
 from optuna_nas_morph.history import History, HistoryReader, write_claim
 from optuna_nas_morph.hyperparameters import Cube
 from optuna_nas_morph.lineage import Kind
 from optuna_nas_morph.search import Search
+from optuna_nas_morph.spaces import Descendant
 
 if TYPE_CHECKING:
     import grakel
@@ -79,6 +82,9 @@ class MorphBOSampler(BaseSampler):
             Whether the objective has no noise.
         warn_independent_sampling:
             Whether to warn when a hyperparameter is drawn by ``independent_sampler`` after the startup.
+        device:
+            Where this worker trains, such as ``"cuda:1"``; by default on the current GPU, or without one on the CPU.
+            If objectives train inside of `optuna_nas_morph.memory.guard`, only what fits into its memory is proposed.
         max_staleness:
             How many results a proposal may lack. With 0 a proposal is made when it is asked for. With 1 or more the
             next one is computed on the CPU while the objective trains (on a GPU): it then lacks the result of that
@@ -104,6 +110,7 @@ class MorphBOSampler(BaseSampler):
         independent_sampler: BaseSampler | None = None,
         deterministic_objective: bool = False,
         warn_independent_sampling: bool = True,
+        device: Device | str | None = None,
         max_staleness: int = 0,
         control_share: float = 0.1,
     ) -> None:
@@ -124,6 +131,8 @@ class MorphBOSampler(BaseSampler):
             raise TypeError(f"search must be a search, such as TreeSearch(), or None but got {search!r}.")
         if independent_sampler is not None and not isinstance(independent_sampler, BaseSampler):
             raise TypeError(f"independent_sampler must be an Optuna sampler or None but got {independent_sampler!r}.")
+        if device is not None and not isinstance(device, Device | str):
+            raise TypeError(f"device must be the name of a device, such as 'cuda:1', or None but got {device!r}.")
         self.seed = int(np.random.default_rng().integers(2**31)) if seed is None else seed
         self._kernel = kernel
         self._acquisition = acquisition
@@ -132,6 +141,7 @@ class MorphBOSampler(BaseSampler):
         self._independent_sampler = independent_sampler
         self._deterministic = deterministic_objective
         self._warn_independent_sampling = warn_independent_sampling
+        self._device = device
         self._max_staleness = max_staleness
         self._control_share = control_share
         self._reset_caches()
@@ -244,7 +254,8 @@ class MorphBOSampler(BaseSampler):
         requested = recorded = lineage.kind_of(trial)
         with self._lock:
             for attempt in range(N_CLAIMS):
-                history = self._reader.read(study, space, trial.number)
+                history = self._read(study, space, trial.number)
+                task = self._within_memory(task, history)
                 control = self._control(task, history, trial.number, requested)
                 prepared = self._prepared(study, task, history) if attempt == 0 and control is None else None
                 try:
@@ -265,7 +276,7 @@ class MorphBOSampler(BaseSampler):
                 # Of two workers that claim the same at once, each writes before it reads, so one sees the other's
                 # claim at least, and proposes anew.
                 known = {o.key for o in history.observations}
-                rivals = {o.key for o in self._reader.read(study, space, trial.number).observations} - known
+                rivals = {o.key for o in self._read(study, space, trial.number).observations} - known
                 if self._reader.key(space, params, trial.distributions, kind) not in rivals:
                     break
             self._prepare(study, trial.number, Task(space, Cube(hyperparameters), {}, signs))
@@ -283,11 +294,30 @@ class MorphBOSampler(BaseSampler):
             return None
         return propose_control(task, history.observations, kind, np.random.default_rng([self.seed, number, 2]))
 
+    def _read(self, study: Study, space: AnySpace | None, except_number: int) -> History:
+        """The history as it looks from the device of this worker."""
+        history = self._reader.read(study, space, except_number)
+        return history.seen_from(self._own_device()) if history.memory_facts else history
+
+    def _within_memory(self, task: Task, history: History) -> Task:
+        """The task, bounded by the memory of this worker's device. Of a cell nobody knows what memory it takes."""
+        if not history.memory_facts:
+            return task
+        fits = memory.fits(history.memory_facts, self._own_device())
+        return replace(task, fits=lambda member: not isinstance(member, Descendant) or fits(member.architecture))
+
+    def _own_device(self) -> Device:
+        """Where this worker trains."""
+        if isinstance(self._device, Device):
+            return self._device
+        return memory.current_device() if self._device is None else memory.describe(self._device)
+
     def _prepare(self, study: Study, number: int, task: Task) -> None:
         """Begin to compute the proposal that follows a trial, which counts as running."""
         if self._ahead.max_staleness == 0:
             return
-        history = self._reader.read(study, task.space, -1)
+        history = self._read(study, task.space, -1)
+        task = self._within_memory(task, history)
         if self._is_startup(task, history):
             return
         rng = np.random.default_rng([self.seed, number, 1])
@@ -301,7 +331,10 @@ class MorphBOSampler(BaseSampler):
         if proposal is None:
             return None
         key = self._reader.key(task.space, proposal.params, task.cube.distributions)
-        return None if key in {o.key for o in history.observations} else proposal
+        if key in {o.key for o in history.observations}:
+            return None
+        is_too_large = task.space is not None and not task.fits(encoding.decode(task.space, proposal.params))
+        return None if is_too_large else proposal
 
     def _is_startup(self, task: Task, history: History) -> bool:
         usable = (o for o in history.observations if task.cube.contains(o.hyperparameters))

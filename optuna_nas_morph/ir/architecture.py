@@ -9,6 +9,7 @@ from functools import cached_property
 from optuna_nas_morph.errors import ArchitectureError
 from optuna_nas_morph.ir import cost, serde
 from optuna_nas_morph.ir.channels import ChannelGroups, channel_groups
+from optuna_nas_morph.ir.cost import SavedTensors
 from optuna_nas_morph.ir.fingerprint import fingerprint
 from optuna_nas_morph.ir.kernel_graph import kernel_graph
 from optuna_nas_morph.ir.labelled import LabelledGraph
@@ -156,6 +157,11 @@ class Architecture:
     def activation_bytes(self) -> int:
         """Bytes of the outputs of all nodes for one sample, 4 per float and 8 per token id."""
         return cost.activation_bytes(self)
+
+    @cached_property
+    def saved_tensors(self) -> SavedTensors:
+        """What autograd saves for the backward pass in training."""
+        return cost.saved_tensors(self)
 
     @cached_property
     def fingerprint(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op
+from optuna_nas_morph.ir.ops.base import Layer, Op, Saved
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 _TORCH = {
@@ -64,6 +64,10 @@ class Activation(Op):
     def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
         self._check(inputs[0].dtype == "float32", f"needs float input but got {inputs[0]}.")
         return inputs[0]
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        from_output = self.function in ("relu", "sigmoid", "tanh")
+        return Saved(output=True) if from_output else Saved(inputs=(0,))
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         arguments = {"negative_slope": self.negative_slope} if self.function == "leaky_relu" else {}

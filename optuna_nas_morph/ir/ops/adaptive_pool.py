@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op
+from optuna_nas_morph.ir.ops.base import Layer, Op, Saved
 from optuna_nas_morph.ir.ops.window import times
 from optuna_nas_morph.ir.tensor import TensorSpec
 
@@ -42,6 +42,11 @@ class AdaptivePool(Op):
             f"needs input of shape (channels, {len(self.output_size)} spatial sizes) but got {x}.",
         )
         return TensorSpec((x.n_channels, *self.output_size))
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        if self.kind == "max":
+            return Saved(inputs=(0,), integers=self.infer(inputs).numel)
+        return Saved() if set(self.output_size) == {1} else Saved(inputs=(0,))  # the first is a mean
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         name = f"Adaptive{'Max' if self.kind == 'max' else 'Avg'}Pool{len(self.output_size)}d"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, width_bucket
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, Saved, width_bucket
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -62,6 +62,11 @@ class SelfAttention(Op):
         inner = self.n_heads * self.head_dim
         projections = n_tokens * inner * (3 * n_in + self.out_features)
         return 2 * (projections + 2 * n_tokens * n_tokens * inner)
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        n_tokens = inputs[0].shape[0]
+        # Queries, keys, values, what the heads put out, and the logarithm of each softmax's denominator.
+        return Saved(inputs=(0,), floats=n_tokens * (4 * self.n_heads * self.head_dim + self.n_heads))
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         return Layer(

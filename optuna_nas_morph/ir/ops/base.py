@@ -80,6 +80,33 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """What PyTorch's autograd saves of an operation for the backward pass, besides parameters and buffers.
+
+    Args:
+        inputs:
+            Positions of the inputs that are saved.
+        output:
+            Whether the output is saved.
+        floats:
+            Further floating point numbers per sample (masks, intermediate results).
+        integers:
+            Further integers of 8 bytes per sample.
+        constants:
+            Further floating point numbers per batch (statistics).
+        is_view:
+            Whether the output is no memory of its own but that of the first input.
+    """
+
+    inputs: tuple[int, ...] = ()
+    output: bool = False
+    floats: int = 0
+    integers: int = 0
+    constants: int = 0
+    is_view: bool = False
+
+
+@dataclass(frozen=True)
 class Op(ABC):
     """One operation. Subclasses are frozen dataclasses with JSON-able fields.
 
@@ -124,6 +151,18 @@ class Op(ABC):
     def flops(self, inputs: Sequence[TensorSpec]) -> int:
         """Floating point operations per sample of its matrix products, as ``torch.utils.flop_counter`` counts them."""
         return 0
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        """What training in eager mode on the CPU saves for the backward pass; by default nothing.
+
+        Args:
+            inputs:
+                What enters.
+            need_grad:
+                Whether a gradient flows back to each input; where it does not and there is nothing to train in the
+                operation, nothing is saved and nobody asks.
+        """
+        return Saved()
 
     def channels(self, inputs: Sequence[Channels], specs: Sequence[TensorSpec], groups: GroupBuilder) -> Channels:
         """Channels of the output; by default those of the inputs, tied to each other (norms, activations, sums)."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, Saved
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 
@@ -46,6 +46,9 @@ class BatchNorm(Op):
             "running_var": Param(n, ("out",), Init("constant", 1.0), buffer=True),
             "num_batches_tracked": Param((), (), Init("constant", 0.0), buffer=True, dtype="int64"),
         }
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        return Saved(inputs=(0,), constants=2 * inputs[0].n_channels)  # mean and deviation
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         rank = max(1, len(inputs[0].shape) - 1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, Saved
 from optuna_nas_morph.ir.ops.window import Window, check_window, expand, infer_window, store_defaults, window_text
 from optuna_nas_morph.ir.tensor import TensorSpec
 
@@ -82,6 +82,9 @@ class DepthwiseConv(Op):
 
     def flops(self, inputs: Sequence[TensorSpec]) -> int:
         return 2 * self.infer(inputs).numel * math.prod(self.kernel_size)
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        return Saved(inputs=(0,))
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         w, n_in = self.window, inputs[0].n_channels

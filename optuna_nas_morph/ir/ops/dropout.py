@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op
+from optuna_nas_morph.ir.ops.base import Layer, Op, Saved
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 
@@ -31,6 +31,9 @@ class Dropout(Op):
     def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
         self._check(inputs[0].dtype == "float32", f"needs float input but got {inputs[0]}.")
         return inputs[0]
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        return Saved(floats=inputs[0].numel) if self.p > 0 else Saved(is_view=True)
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         return Layer("Dropout", {"p": self.p})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op
+from optuna_nas_morph.ir.ops.base import Layer, Op, Saved
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ class Flatten(Op):
             f"needs channels on the first or last axis but got {x} with channels on axis {x.channel_axis}.",
         )
         return TensorSpec((x.numel,))
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        return Saved(is_view=True)
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         return Layer("Flatten")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op
+from optuna_nas_morph.ir.ops.base import Layer, Op, Saved
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 
@@ -30,6 +30,9 @@ class GlobalPool(Op):
         (x,) = inputs
         self._check(x.dtype == "float32" and len(x.shape) >= 2, f"needs float input with positions but got {x}.")
         return TensorSpec((x.n_channels,))
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        return Saved(inputs=(0,), output=True) if self.kind == "max" else Saved()
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         return Layer("GlobalPool", {"kind": self.kind, "dims": _dims(inputs)})

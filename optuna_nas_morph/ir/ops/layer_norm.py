@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, Saved
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class LayerNorm(Op):
             "weight": Param(n, ("out",), Init("constant", 1.0)),
             "bias": Param(n, ("out",), Init("constant", 0.0)),
         }
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        return Saved(inputs=(0,), floats=2 * math.prod(inputs[0].spatial))  # mean and deviation of every position
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         (x,) = inputs

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, width_bucket
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, Saved, width_bucket
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -53,6 +53,9 @@ class Linear(Op):
 
     def flops(self, inputs: Sequence[TensorSpec]) -> int:
         return 2 * inputs[0].numel * self.out_features
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        return Saved(inputs=(0,))
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         return Layer(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op
+from optuna_nas_morph.ir.ops.base import Layer, Op, Saved
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 
@@ -34,6 +34,19 @@ class Multiply(Op):
             )
             shape = [max(a, b) for a, b in zip(shape, other.shape, strict=True)]
         return TensorSpec(tuple(shape), first.channel_axis)
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        positions: set[int] = set()
+        floats, product, product_needs_grad = 0, inputs[0], need_grad[0]
+        for i in range(1, len(inputs)):
+            if product_needs_grad:
+                positions.add(i)
+            if need_grad[i] and i == 1:
+                positions.add(0)
+            elif need_grad[i]:
+                floats += product.numel
+            product, product_needs_grad = self.infer(inputs[: i + 1]), product_needs_grad or need_grad[i]
+        return Saved(tuple(sorted(positions)), floats=floats)
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         return Layer("Multiply")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, width_bucket
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, Saved, width_bucket
 from optuna_nas_morph.ir.ops.window import times
 from optuna_nas_morph.ir.tensor import TensorSpec
 
@@ -63,6 +63,9 @@ class PatchEmbedding(Op):
 
     def flops(self, inputs: Sequence[TensorSpec]) -> int:
         return 2 * inputs[0].numel * self.features
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        return Saved(inputs=(0,))
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         return Layer(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op
+from optuna_nas_morph.ir.ops.base import Layer, Op, Saved
 from optuna_nas_morph.ir.ops.window import Window, check_window, infer_window, store_defaults, window_text
 from optuna_nas_morph.ir.tensor import TensorSpec
 
@@ -58,6 +58,9 @@ class Pool(Op):
             f"an average over three axes needs a window no larger than its input {inputs[0]}, not {self.kernel_size}.",
         )
         return TensorSpec((inputs[0].n_channels, *sizes))
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        return Saved(inputs=(0,), integers=self.infer(inputs).numel if self.kind == "max" else 0)
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         own_stride = {"stride": self.stride} if self.stride else {}

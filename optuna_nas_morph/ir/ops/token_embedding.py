@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, width_bucket
+from optuna_nas_morph.ir.ops.base import Init, Layer, Op, Param, Saved, width_bucket
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class TokenEmbedding(Op):
 
     def params(self, inputs: Sequence[TensorSpec]) -> Mapping[str, Param]:
         return {"weight": Param((self.n_tokens, self.features), (None, "out"), Init("normal", 1.0))}
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        return Saved(inputs=(0,))
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         return Layer("Embedding", {"num_embeddings": self.n_tokens, "embedding_dim": self.features})
