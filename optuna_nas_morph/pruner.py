@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+import math
+import statistics
+from collections.abc import Callable, Container, Sequence
+from typing import TYPE_CHECKING, Any
 
 from optuna.pruners import BasePruner
-from optuna.trial import FrozenTrial
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph import lineage
+from optuna_nas_morph.lineage import Kind
 from optuna_nas_morph.weights import WeightStore
 
 if TYPE_CHECKING:
@@ -15,28 +22,183 @@ if TYPE_CHECKING:
 
 
 class LineagePruner(BasePruner):
-    """Owns the weight store of a study, keeps account of training, and lets another pruner decide.
+    """Prunes trials that are not going to reach the best, judged by others that began as they did.
 
-    At every check it records how many epochs are behind the trial's weights, inherited ones included
-    (``nasmorph:effective_epochs``).
+    A child that inherits weights reports good values at once and gains little; a fresh start does the opposite. Pruners
+    that compare values step by step therefore prune every fresh start, or children that are just about to be the best.
+    Here a trial is compared with its own class only: *warm*, with inherited training behind it, or *cold*.
+
+    At each check, a share of the trial's budget, its final value is predicted as the value now plus a gain: the
+    ``1 - alpha`` conformal quantile of what finished trials of its class have gained from that share on (Vovk,
+    Gammerman and Shafer, Algorithmic Learning in a Random World, 2005). It is pruned if even that does not reach the
+    best value of its class. So a trial that would have become the best is pruned with a probability of at most
+    ``alpha`` per check, if it gains as the trials of its class did before. With fewer than ``1 / alpha - 1`` finished
+    trials of a class nothing is pruned: the quantile is infinite.
+
+    Controls of `MorphBOSampler` (`optuna_nas_morph.lineage.Kind`) are never pruned: they are there to be measured. A
+    trial that reports NaN is pruned.
+
+    It has no state: it decides by what is in the storage, whatever the order in which trials finish. At every check it
+    also records how many epochs are behind the weights (``nasmorph:effective_epochs``).
+
+    With ``wrapped``, another pruner decides, and sees the trials of the same class only. In a study in which nothing is
+    inherited it decides exactly as it would alone.
+
+    Example:
+        .. code-block:: python
+
+            study = optuna.create_study(sampler=MorphBOSampler(), pruner=LineagePruner())
+            study = optuna.create_study(sampler=MorphBOSampler(), pruner=LineagePruner(MedianPruner()))
 
     Args:
         wrapped:
-            The pruner that decides; :obj:`None` prunes nothing.
+            The pruner that decides instead.
         store:
             Where trained weights are kept; by default the store that the study has recorded, else a default directory.
+        n_steps:
+            How often a trial that is not pruned reports. By default the ``budget`` given to `suggest_network`, as often
+            per epoch as finished trials have reported; without one, as often as finished trials have in the median.
+        alpha:
+            Probability with which a trial that would have become the best may be lost at a check.
+        checks:
+            Shares of the budget after which trials are judged, once each: call ``trial.should_prune()`` after every
+            report.
+
+    Raises:
+        TypeError: If ``wrapped`` is no pruner or ``store`` no store.
+        ValueError: If another argument is out of range.
     """
 
-    def __init__(self, wrapped: BasePruner | None = None, *, store: WeightStore | None = None) -> None:
+    def __init__(
+        self,
+        wrapped: BasePruner | None = None,
+        *,
+        store: WeightStore | None = None,
+        n_steps: int | None = None,
+        alpha: float = 0.1,
+        checks: Sequence[float] = (0.25, 0.5),
+    ) -> None:
         if wrapped is not None and not isinstance(wrapped, BasePruner):
             raise TypeError(f"wrapped must be an Optuna pruner or None but got {type(wrapped).__name__}.")
         if store is not None and not isinstance(store, WeightStore):
             raise TypeError(f"store must be a WeightStore or None but got {type(store).__name__}.")
+        if n_steps is not None and (type(n_steps) is not int or n_steps < 1):
+            raise ValueError(f"n_steps must be a positive integer or None but got {n_steps!r}.")
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha must be between 0 and 1 but got {alpha!r}.")
+        if not checks or not all(0 < check < 1 for check in checks):
+            raise ValueError(f"checks must be shares between 0 and 1 but got {checks!r}.")
         self.wrapped = wrapped
         self.store = store
+        self._n_steps = n_steps
+        self._alpha = alpha
+        self._checks = tuple(sorted(checks))
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Record the training so far, and ask the wrapped pruner."""
+        """Whether a running trial should end here.
+
+        Args:
+            study:
+                A study with one objective.
+            trial:
+                The trial, which has just reported.
+        """
         if lineage.FINGERPRINT in trial.user_attrs:
             lineage.record_trained(study._storage, trial, float(len(trial.intermediate_values)))
-        return self.wrapped is not None and self.wrapped.prune(study, trial)
+        if self.wrapped is not None:
+            return self.wrapped.prune(_same_class(study, trial), trial)
+        if trial.last_step is None or lineage.kind_of(trial) != Kind.SEARCH:
+            return False
+        if math.isnan(trial.intermediate_values[trial.last_step]):
+            return True
+        sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
+        finished = [
+            t
+            for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if is_warm(t) == is_warm(trial) and t.intermediate_values and t.value is not None
+        ]
+        n_steps = self._expected_steps(trial, finished)
+        if n_steps is None:
+            return False
+        values = _reported(trial, sign)
+        checks = {_count(check, n_steps): check for check in self._checks}
+        check = checks.get(len(values))
+        if check is None or len(values) >= n_steps:
+            return False
+        return values[-1] + self._gain(finished, check, sign) < max(sign * _value(t) for t in finished)
+
+    def _expected_steps(self, trial: FrozenTrial, finished: Sequence[FrozenTrial]) -> int | None:
+        """How often the trial would report; :obj:`None` where nobody knows."""
+        if self._n_steps is not None or not finished:
+            return self._n_steps
+        budget = trial.user_attrs.get(lineage.BUDGET)
+        if budget is not None:
+            per_epoch = [
+                len(t.intermediate_values) / t.user_attrs[lineage.BUDGET]
+                for t in finished
+                if t.user_attrs.get(lineage.BUDGET)
+            ]
+            return max(1, round(budget * statistics.median(per_epoch))) if per_epoch else None
+        return max(1, round(statistics.median(len(t.intermediate_values) for t in finished)))
+
+    def _gain(self, finished: Sequence[FrozenTrial], check: float, sign: float) -> float:
+        """The conformal quantile of what finished trials have gained after a share of their reports."""
+        gains = []
+        for trial in finished:
+            values = _reported(trial, sign)
+            gain = sign * _value(trial) - values[_count(check, len(values)) - 1]
+            if not math.isnan(gain):
+                gains.append(gain)
+        rank = math.ceil((1 - self._alpha) * (len(gains) + 1))
+        return sorted(gains)[rank - 1] if rank <= len(gains) else math.inf
+
+
+def is_warm(trial: FrozenTrial) -> bool:
+    """Whether there was training behind a trial's weights before it began."""
+    return lineage.budgets_of(trial).inherited > 0
+
+
+def _count(check: float, n_steps: int) -> int:
+    """After how many reports a share of them is reached."""
+    return max(1, math.ceil(check * n_steps))
+
+
+def _reported(trial: FrozenTrial, sign: float) -> list[float]:
+    """Reported values in the order of their steps, larger is better."""
+    return [sign * value for _, value in sorted(trial.intermediate_values.items())]
+
+
+def _value(trial: FrozenTrial) -> float:
+    assert trial.value is not None
+    return trial.value
+
+
+def _same_class(study: Study, trial: FrozenTrial) -> Study:
+    """The study with the trials that began as this one did; the study itself where nothing is inherited."""
+    if not any(is_warm(t) for t in study.get_trials(deepcopy=False)):
+        return study
+    view = copy.copy(study)
+    view._storage = _Trials(study._storage, lambda t: is_warm(t) == is_warm(trial))  # type: ignore[assignment]
+    return view
+
+
+class _Trials:
+    """A storage that shows some of the trials. All else is the storage's own.
+
+    What a pruner looks at is filtered here and not in the study, since Hyperband makes a study of its own.
+    """
+
+    def __init__(self, storage: BaseStorage, shows: Callable[[FrozenTrial], bool]) -> None:
+        self._storage = storage
+        self._shows = shows
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        return [t for t in self._storage.get_all_trials(study_id, deepcopy, states) if self._shows(t)]
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        return BaseStorage.get_best_trial(self, study_id)  # type: ignore[arg-type]

@@ -17,12 +17,13 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy.stats import spearmanr
 
 from optuna_nas_morph import MorphBOSampler, lineage, load_network, publish_weights, suggest_network
+from optuna_nas_morph.encoder import Encoder, training_feature
 from optuna_nas_morph.errors import EncodingError
 from optuna_nas_morph.history import HistoryReader, Observation
 from optuna_nas_morph.hyperparameters import Cube
 from optuna_nas_morph.kernels import WeisfeilerLehman
 from optuna_nas_morph.lineage import Kind
-from optuna_nas_morph.proposal import Settings, Task, _Encoder, predict_finished, propose_control, training_feature
+from optuna_nas_morph.proposal import Settings, Task, predict_finished, propose_control
 from optuna_nas_morph.sampler import scheduled_kind
 from optuna_nas_morph.search import TreeSearch
 from optuna_nas_morph.spaces import Descendant, MorphSpace
@@ -274,7 +275,7 @@ def test_what_has_not_said_how_long_it_trains_is_taken_for_the_reference() -> No
     known = [observation(i, 0.5) for i in range(3)]  # 6 epochs each
     running = dataclasses.replace(observation(3, 0.0, state=TrialState.RUNNING), values=None, epochs=None)
     announced = dataclasses.replace(running, epochs=20.0)
-    encoder = _Encoder.of(TASK, known)
+    encoder = Encoder.of(TASK.space, TASK.cube, known)
     assert encoder.reference == training_feature(6.0)
     assert encoder.points_of([running, announced]).z[:, -1].tolist() == [training_feature(6.0), training_feature(20.0)]
     assert encoder.points_of([announced], 0.25).z[:, -1].tolist() == [0.25]

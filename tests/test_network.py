@@ -618,7 +618,9 @@ def test_a_compiled_network_is_seen_through() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda n: n, nn.DataParallel, lambda n: Wrapped(Wrapped(n, "_orig_mod"), "module")], ids=str
+    "wrap",
+    [lambda n: n, nn.DataParallel, lambda n: Wrapped(Wrapped(n, "_orig_mod"), "module")],
+    ids=["bare", "DataParallel", "both"],
 )
 def test_a_node_may_be_called_as_wrappers_call_what_they_hold(wrap: Any) -> None:
     seed = graph(("x", Input((5,))), ("module", Linear(4)), ("relu", RELU), ("fc", Linear(2)))

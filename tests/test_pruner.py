@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from optuna.pruners import (
     BasePruner,
     HyperbandPruner,
     MedianPruner,
     NopPruner,
+    PatientPruner,
+    PercentilePruner,
     SuccessiveHalvingPruner,
     ThresholdPruner,
+    WilcoxonPruner,
 )
 from optuna.samplers import RandomSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from optuna_nas_morph import LineagePruner, WeightStore, publish_weights, suggest_network
 from optuna_nas_morph.weights import resolve
@@ -35,12 +43,247 @@ class Recording(BasePruner):
         return trial.last_step == self.at
 
 
-def test_alone_it_prunes_nothing() -> None:
-    study = optuna.create_study(pruner=LineagePruner(), sampler=RandomSampler(seed=0))
-    trial = study.ask()
-    for step, value in enumerate((0.0, float("nan"), float("inf"), -1e308)):
-        trial.report(value, step)
-        assert not trial.should_prune()
+# Its own rule.
+
+
+def trial_of(
+    curve: Sequence[float],
+    *,
+    inherited: float = 0.0,
+    budget: int | None = None,
+    state: TrialState = TrialState.COMPLETE,
+    first_step: int = 0,
+    kind: str = "search",
+) -> FrozenTrial:
+    attributes: dict[str, Any] = {"nasmorph:inherited_epochs": inherited, "nasmorph:kind": kind}
+    if budget is not None:
+        attributes["nasmorph:budget"] = budget
+    return create_trial(
+        state=state,
+        value=curve[-1] if state == TrialState.COMPLETE else None,
+        intermediate_values={first_step + i: value for i, value in enumerate(curve)},
+        user_attrs=attributes,
+    )
+
+
+def decides(
+    pruner: BasePruner, finished: Sequence[FrozenTrial], trial: FrozenTrial, direction: str = "maximize"
+) -> bool:
+    study = optuna.create_study(direction=direction)
+    study.add_trials(finished)
+    study.add_trial(trial)
+    return pruner.prune(study, study.trials[-1])
+
+
+def running(curve: Sequence[float], **arguments: Any) -> FrozenTrial:
+    return trial_of(curve, state=TrialState.RUNNING, **arguments)
+
+
+def curves(n: int, seed: int, n_steps: int = 8) -> list[list[float]]:
+    """Curves that rise by what is random."""
+    rng = np.random.default_rng(seed)
+    return [np.cumsum(rng.random(n_steps)).tolist() for _ in range(n)]
+
+
+def naive(finished: Sequence[Sequence[float]], curve: Sequence[float], alpha: float) -> bool:
+    """The rule for curves of one class with as many steps each, at a check."""
+    k, n = len(curve), len(finished)
+    gains = sorted(c[-1] - c[k - 1] for c in finished)
+    rank = math.ceil((1 - alpha) * (n + 1))
+    return rank <= n and curve[-1] + gains[rank - 1] < max(c[-1] for c in finished)
+
+
+@given(
+    st.integers(0, 40),
+    st.integers(0, 10**6),
+    st.sampled_from([0.1, 0.2, 0.5]),
+    st.booleans(),
+    st.sampled_from([0, 1, 7]),
+)
+def test_its_rule(n: int, seed: int, alpha: float, up: bool, first_step: int) -> None:
+    done, (now,) = curves(n, seed), curves(1, seed + 1)
+    sign, direction = (1, "maximize") if up else (-1, "minimize")
+    finished = [trial_of([sign * v for v in c], first_step=first_step) for c in done]
+    pruner = LineagePruner(alpha=alpha)
+    for k in range(1, 9):
+        trial = running([sign * v for v in now[:k]], first_step=first_step)
+        expected = k in (2, 4) and naive(done, now[:k], alpha)
+        assert decides(pruner, finished, trial, direction) == expected
+        assert decides(pruner, finished[::-1], trial, direction) == expected  # whatever the order
+
+
+def test_both_decisions_occur() -> None:
+    finished = [trial_of(c) for c in curves(30, 0)]
+    assert decides(LineagePruner(), finished, running([0.0, 0.0]))
+    assert not decides(LineagePruner(), finished, running([1.0, 7.0]))
+
+
+def test_warm_and_cold_trials_are_judged_apart() -> None:
+    warm = [trial_of([0.9, 0.9, 0.91, 0.92 + i / 1000], inherited=3) for i in range(20)]
+    cold = [trial_of([0.2, 0.5, 0.6, 0.7 + i / 1000]) for i in range(20)]
+    for finished in (warm + cold, cold + warm):
+        # A fresh start is far behind the children, but begins as fresh starts do.
+        assert not decides(LineagePruner(), finished, running([0.25]))
+        assert decides(LineagePruner(), finished, running([0.1]))
+        # A child with as good a start as the best fresh one ends is behind other children.
+        assert decides(LineagePruner(), finished, running([0.72], inherited=3))
+        assert not decides(LineagePruner(), finished, running([0.905], inherited=3))
+
+
+def test_too_few_trials_say_nothing() -> None:
+    assert not decides(LineagePruner(), [], running([-1e9]))
+    finished = [trial_of([0.0, 0.0, 0.0, 1.0])] * 9
+    assert not decides(LineagePruner(), finished[:8], running([-100.0]))
+    assert decides(LineagePruner(), finished, running([-100.0]))  # 9 = 1 / 0.1 - 1
+
+
+@pytest.mark.parametrize("direction", ["maximize", "minimize"])
+def test_nan_prunes(direction: str) -> None:
+    assert decides(LineagePruner(), [], running([1.0, math.nan]), direction)
+    assert not decides(LineagePruner(), [], running([math.nan, 1.0]), direction)
+    with_nan = [trial_of([math.nan, 1.0, 1.0, 1.0])] * 20
+    assert not decides(LineagePruner(), with_nan, running([0.0]), direction)
+
+
+def test_nothing_reported_yet() -> None:
+    assert not decides(LineagePruner(), [trial_of([0.0, 1.0])] * 20, running([]))
+    assert not decides(LineagePruner(), [trial_of([0.0, 1.0])] * 20, trial_of([], state=TrialState.RUNNING))
+
+
+def test_budgets_that_differ_are_compared_by_their_share() -> None:
+    long = [trial_of([0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0], budget=8)] * 20
+    short = [running([-1.0], budget=4), running([-1.0, -1.0], budget=4)]
+    assert [decides(LineagePruner(checks=[0.5]), long, trial) for trial in short] == [False, True]
+    # Reports every second epoch: half of a budget of 8 is after two of them.
+    every_second = [trial_of([0.0, 0.0, 1.0, 1.0], budget=8)] * 20
+    assert [decides(LineagePruner(checks=[0.5]), every_second, running([-1.0] * k, budget=8)) for k in (1, 2, 3)] == [
+        False,
+        True,
+        False,
+    ]
+    # n_steps rules.
+    assert [decides(LineagePruner(n_steps=6, checks=[0.5]), long, running([-1.0] * k)) for k in (2, 3, 4)] == [
+        False,
+        True,
+        False,
+    ]
+
+
+@pytest.mark.parametrize("kind", ["continued", "fresh"])
+def test_controls_are_not_pruned(kind: str) -> None:
+    finished = [trial_of([0.0, 0.0, 0.0, 1.0])] * 20
+    assert decides(LineagePruner(), finished, running([-100.0]))
+    assert not decides(LineagePruner(), finished, running([-100.0], kind=kind))
+
+
+def test_future_winners_are_lost_as_seldom_as_promised() -> None:
+    """Of trials that would be the best by a hair, and gain as the others did, alpha at a check."""
+    lost = 0
+    for seed in range(400):
+        *done, new = curves(19, seed)
+        new = [value + 100 for value in new]
+        nearly_as_good = create_trial(value=new[-1] - 1e-9, intermediate_values={0: math.nan})
+        finished = [trial_of(c) for c in done] + [nearly_as_good]
+        lost += decides(LineagePruner(alpha=0.2), finished, running(new[:4]))
+    assert 0.14 < lost / 400 < 0.26  # four standard deviations
+
+
+def test_several_objectives_are_refused_as_by_optuna() -> None:
+    study = optuna.create_study(directions=["maximize", "minimize"], pruner=LineagePruner())
+    with pytest.raises(NotImplementedError, match="multi-objective"):
+        study.ask().should_prune()
+
+
+# Another pruner.
+
+BUILT_IN: dict[str, Callable[[], BasePruner]] = {
+    "median": lambda: MedianPruner(n_startup_trials=3),
+    "percentile": lambda: PercentilePruner(30.0, n_startup_trials=3, n_warmup_steps=1),
+    "halving": lambda: SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
+    "hyperband": lambda: HyperbandPruner(min_resource=1, max_resource=8, reduction_factor=2),
+    "threshold": lambda: ThresholdPruner(lower=0.4),
+    "patient": lambda: PatientPruner(MedianPruner(n_startup_trials=3), patience=1),
+    "wilcoxon": lambda: WilcoxonPruner(p_threshold=0.3, n_startup_steps=2),
+    "nop": NopPruner,
+}
+
+
+def decisions_of(pruner: BasePruner, storage: Any, n_trials: int, seed: int, warm: bool = False) -> list[list[bool]]:
+    """What is decided in a study with these curves; children of each other where they are warm."""
+    study = optuna.create_study(pruner=pruner, storage=storage, direction="maximize", study_name=f"s{seed}")
+    result = []
+    for i, curve in enumerate(curves(n_trials, seed)):
+        trial = study.ask()
+        if warm and i % 2:
+            trial.set_user_attr("nasmorph:inherited_epochs", 3.0)
+        row = []
+        for step, value in enumerate(curve):
+            trial.report(value + 100 * (warm and i % 2), step)
+            row.append(trial.should_prune())
+            if row[-1]:
+                break
+        if row[-1]:
+            study.tell(trial, state=TrialState.PRUNED)
+        else:
+            study.tell(trial, curve[-1] + 100 * (warm and i % 2))
+        result.append(row)
+    return result
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("name", BUILT_IN)
+@pytest.mark.parametrize("in_sqlite", [False, True])
+def test_without_inheritance_the_wrapped_pruner_decides_as_alone(name: str, in_sqlite: bool, tmp_path: Path) -> None:
+    n = 0
+    for seed in range(1 if in_sqlite else 3):
+        storages = [f"sqlite:///{tmp_path}/{k}{seed}.db" if in_sqlite else None for k in (0, 1)]
+        alone = decisions_of(BUILT_IN[name](), storages[0], 25, seed)
+        assert decisions_of(LineagePruner(BUILT_IN[name]()), storages[1], 25, seed) == alone
+        n += sum(any(row) for row in alone)
+    assert name == "nop" or n > 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_without_inheritance_nothing_differs_in_ten_thousand_decisions(tmp_path: Path) -> None:
+    n = 0
+    for seed in range(100, 112):
+        for name, make in BUILT_IN.items():
+            for k, storage in enumerate((None, f"sqlite:///{tmp_path}/{seed}-{name}")):
+                paths = [storage and f"{storage}-{which}.db" for which in (0, 1)]
+                n_trials = 40 if k == 0 else 8
+                alone = decisions_of(make(), paths[0], n_trials, seed)
+                assert decisions_of(LineagePruner(make()), paths[1], n_trials, seed) == alone
+                n += sum(map(len, alone))
+    assert n >= 10_000
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("name", ["median", "percentile", "halving", "threshold", "patient", "wilcoxon"])
+def test_with_inheritance_each_class_is_decided_as_alone(name: str) -> None:
+    """Warm trials are 100 above: in one pool every cold one would be pruned."""
+    both = decisions_of(LineagePruner(BUILT_IN[name]()), None, 40, 5, warm=True)
+
+    def alone(first: int) -> list[list[bool]]:
+        study = optuna.create_study(pruner=BUILT_IN[name](), direction="maximize")
+        rows = []
+        for curve in curves(40, 5)[first::2]:
+            trial = study.ask()
+            row = []
+            for step, value in enumerate(curve):
+                trial.report(value + 100 * first, step)
+                row.append(trial.should_prune())
+                if row[-1]:
+                    break
+            if row[-1]:
+                study.tell(trial, state=TrialState.PRUNED)
+            else:
+                study.tell(trial, curve[-1] + 100 * first)
+            rows.append(row)
+        return rows
+
+    assert [row[-1] for row in both[0::2]] == [row[-1] for row in alone(0)]
+    assert [row[-1] for row in both[1::2]] == [row[-1] for row in alone(1)]
 
 
 @pytest.mark.parametrize("at", [0, 2])
@@ -138,3 +381,17 @@ def test_wrong_arguments() -> None:
         LineagePruner("median")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="store must be a WeightStore or None but got str"):
         LineagePruner(store="./weights")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n_steps": 0}, "n_steps must be a positive integer or None but got 0"),
+        ({"alpha": 1.0}, "alpha must be between 0 and 1 but got 1.0"),
+        ({"checks": ()}, r"checks must be shares between 0 and 1 but got \(\)"),
+        ({"checks": (0.5, 1.0)}, "checks must be shares between 0 and 1 but got"),
+    ],
+)
+def test_numbers_out_of_range(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        LineagePruner(**arguments)
