@@ -297,7 +297,7 @@ def predictions(study: optuna.Study) -> tuple[list[FrozenTrial], np.ndarray]:
     return [study.trials[o.number] for o in observed], means[0]
 
 
-def lineages(target: float | None, seed: int, n_trials: int = 40) -> optuna.Study:
+def lineages(target: float | None, seed: int, n_trials: int = 30) -> optuna.Study:
     """Values are what training gives, plus what the architecture is worth."""
     rng = np.random.default_rng(seed)
     sampler = MorphBOSampler(seed=seed, n_startup_trials=10, search=TreeSearch(n_candidates=30))
