@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from optuna_nas_morph.export.blocks import NETWORK, Block, Part, Step
+from optuna_nas_morph.export.blocks import NETWORK, Block, Part
 from optuna_nas_morph.export.forward import forward_lines
-from optuna_nas_morph.export.layers import Layer
 from optuna_nas_morph.export.layout import INDENT, Call, laid_out, looped
 from optuna_nas_morph.export.library import own_classes
+from optuna_nas_morph.export.naming import attribute_names, class_name, summary
 from optuna_nas_morph.export.parameters import Signature, no_signature, repr_of, signature_of
 from optuna_nas_morph.export.regions import Key
-from optuna_nas_morph.ir import TensorSpec
-
-_WORDS = {"batch_norm": "Norm", "layer_norm": "Norm"}
-_MERGES = {"add": "ResidualBlock", "concat": "DenseLayer", "multiply": "GatedBlock"}
-_NOUNS = {"conv": "convolution", "linear": "linear layer"}
 
 
 @dataclass(frozen=True)
@@ -51,7 +45,7 @@ class BlockClass:
     @cached_property
     def attributes(self) -> tuple[str, ...]:
         """Per step the name of its module; empty for an expression."""
-        return attribute_names(self.example, is_network=self.example.key == NETWORK)
+        return attribute_names(self.example)
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -64,7 +58,7 @@ class BlockClass:
     def __str__(self) -> str:
         is_network = self.example.key == NETWORK
         base = "nn.Sequential" if self.example.is_sequence and not is_network else "nn.Module"
-        lines = [f"class {self.name}({base}):", f'{INDENT}"""{self._summary}"""', ""]
+        lines = [f"class {self.name}({base}):", f'{INDENT}"""{summary(self.example, self.name)}"""', ""]
         calls = self._calls
         if any(calls):
             parameters = ["self", *map(str, self.signature.parameters)]
@@ -107,25 +101,14 @@ class BlockClass:
                     if texts[p.name] != p.default
                 ),
             )
-        arguments = []
-        for name, parameter in part.signature.items():
-            if name in texts and (parameter.default is parameter.empty or texts[name] != repr_of(parameter.default)):
-                arguments.append(("" if parameter.default is parameter.empty else name, texts[name]))
-        return Call(part.call, tuple(arguments))
-
-    @property
-    def _summary(self) -> str:
-        block = self.example
-        parts = block.steps[0].parts if block.is_sequence else ()
-        if parts and block.key != NETWORK and all(isinstance(part, Layer) for part in parts):
-            text = _listed([_title(layer) for layer in block.layers])
-            return f"{text[0].upper()}{text[1:]}."
-        counts = Counter(_noun(layer) for layer in block.layers if layer.has_weights and not layer.node.op.folds)
-        content = _listed([f"{n} {noun}{'s' if n > 1 else ''}" for noun, n in counts.items()]) or "no weights"
-        if block.key == NETWORK:
-            ends = f"From {batch_of(block.input)} to {batch_of(block.output)}"
-            return f"{ends}: {content}." if len(ends + content) < 100 else f"{ends}."
-        return f"{re.sub('(?<!^)(?=[A-Z])', ' ', self.name.rstrip('0123456789')).capitalize()} with {content}."
+        return Call(
+            part.call,
+            tuple(
+                ("" if name in part.positional else name, texts[name])
+                for name, parameter in part.signature.items()
+                if name in texts and (parameter.default is parameter.empty or texts[name] != repr_of(parameter.default))
+            ),
+        )
 
 
 def block_classes(network: Block, name: str) -> list[BlockClass]:
@@ -140,7 +123,7 @@ def block_classes(network: Block, name: str) -> list[BlockClass]:
         signature = signature_of(arguments, [b.input for b in blocks], [b.output for b in blocks])
         if key == NETWORK:
             signature = no_signature(arguments[0])
-        stem = _class_name(blocks[0])
+        stem = class_name(blocks[0])
         names[stem] += 1
         unique = name if key == NETWORK else f"{stem}{names[stem]}" if names[stem] > 1 else stem
         classes[key] = BlockClass(unique, blocks[0], signature, dict(classes))
@@ -163,89 +146,6 @@ def _arguments(block: Block, classes: Mapping[Key, BlockClass]) -> list[Mapping[
         for step in block.steps
         for part in step.parts
     ]
-
-
-# Names.
-
-
-def _class_name(block: Block) -> str:
-    if block.is_sequence and all(isinstance(part, Layer) for part in block.steps[0].parts):
-        return "".join(_WORDS.get(layer.node.op.op_name) or _camel(layer) for layer in block.layers)
-    merges = [step for step in block.steps if len(step.inputs) > 1]
-    branches = {name for merge in merges for name in merge.inputs}
-    trunk = [step for step in block.steps if step.is_module and step.output not in branches]
-    if any(isinstance(part, Block) and part.has_merges for step in trunk for part in step.parts):
-        return "Stage"
-    (part,) = merges[0].parts if len(merges) == 1 else (None,)
-    return _MERGES.get(part.node.op.op_name, "Block") if isinstance(part, Layer) else "Block"
-
-
-def _title(layer: Layer) -> str:
-    """An activation by its class, anything else in words."""
-    return layer.class_name if hasattr(layer.node.op, "function") else _noun(layer)
-
-
-def _noun(layer: Layer) -> str:
-    *first, last = layer.node.op.op_name.split("_")
-    return " ".join([*first, _NOUNS.get(last, last)])
-
-
-def _listed(words: Sequence[str]) -> str:
-    """As in ``a, b and c``."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def batch_of(spec: TensorSpec) -> str:
-    """Shape of a batch, as in ``(N, 3, 32, 32)``."""
-    return f"(N, {', '.join(map(str, spec.shape))})"
-
-
-def _camel(layer: Layer) -> str:
-    """As in ``ConvNormReLU``."""
-    if hasattr(layer.node.op, "function"):
-        return layer.class_name
-    return "".join(word.capitalize() for word in layer.node.op.op_name.split("_"))
-
-
-def attribute_names(block: Block, *, is_network: bool) -> tuple[str, ...]:
-    """A name for the module of every step, by what it is there for; empty for a step that is an expression."""
-    stems = [_stem(block, i, is_network=is_network) if step.is_module else "" for i, step in enumerate(block.steps)]
-    counts, seen = Counter(stems), Counter[str]()
-    result = []
-    for stem in stems:
-        seen[stem] += 1
-        result.append(stem if counts[stem] == 1 or not stem else f"{stem}_{seen[stem]}")
-    return tuple(result)
-
-
-def _stem(block: Block, i: int, *, is_network: bool) -> str:
-    step = block.steps[i]
-    readers = [other for other in block.steps if step.output in other.inputs]
-    if is_network and not readers and any(other.is_module for other in block.steps[:i]):
-        return "head"
-    if len(readers) == 1 and len(readers[0].inputs) > 1:
-        return _branch_name(block, step, readers[0])
-    if is_network and i == 0 and any(s.is_module for s in block.steps[1:-1]):
-        return "stem"
-    if all(isinstance(part, Block) and part.has_merges for part in step.parts):
-        return "blocks" if len(step.parts) > 1 else "block"
-    if len(step.parts) == 1 and isinstance(step.parts[0], Layer):
-        return step.parts[0].word
-    return "layers"
-
-
-def _branch_name(block: Block, step: Step, merge: Step) -> str:
-    (part,) = merge.parts
-    assert isinstance(part, Layer)
-    kind = part.node.op.op_name
-    if kind == "multiply":
-        return "gate"
-    if kind == "concat":
-        return "branch"
-    rivals = [s for s in block.steps if s.output in merge.inputs and s.is_module]
-    longest = max(rivals, key=lambda s: len(s.layers))
-    n_weighted = sum(layer.has_weights for layer in step.layers)
-    return "body" if step is longest and (n_weighted > 1 or len(step.layers) > 2) else "shortcut"
 
 
 # Weights.

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from typing import Any
 
 from torch import nn
@@ -100,6 +101,14 @@ class Layer:
         return inspect.signature(self._class).parameters
 
     @cached_property
+    def positional(self) -> frozenset[str]:
+        """Arguments that are passed without their names: what ``torch.nn`` has no default for, widths, window sizes."""
+        required = [name for name, p in self.signature.items() if p.default is p.empty]
+        if self._is_torch:
+            return frozenset(required)
+        return frozenset(takewhile(lambda name: is_width(name) or name in _PER_AXIS, required))
+
+    @cached_property
     def kind(self) -> Hashable:
         """Equal for nodes that differ in the values of arguments at most."""
         values = [f"v{i}" for i in range(len(self.inputs))]
@@ -118,3 +127,9 @@ def layers_of(architecture: Architecture) -> dict[str, Layer]:
         for node in architecture.nodes
         if node.inputs
     }
+
+
+def is_width(name: str) -> bool:
+    """Whether an argument is a number of channels or features."""
+    stem = name.rstrip("_0123456789")
+    return stem.endswith(("channels", "features")) or stem in ("normalized_shape", "embedding_dim")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optuna_nas_morph.export.layers import Layer
+from optuna_nas_morph.export.layers import Layer, is_width
 from optuna_nas_morph.ir import TensorSpec
 
 Slot = tuple[int, str]
@@ -39,7 +39,7 @@ class Parameter:
     @property
     def is_positional(self) -> bool:
         """Whether it is passed without its name, as widths are."""
-        return _is_width(self.name) and self.default is None
+        return is_width(self.name) and self.default is None
 
     def __str__(self) -> str:
         return f"{self.name}: {self.annotation}" + (f" = {self.default}" if self.default is not None else "")
@@ -81,7 +81,7 @@ def _slots(parts: Sequence[Mapping[str, Any]]) -> dict[Slot, Any]:
 
 def _columns(uses: Sequence[Mapping[Slot, Any]], ends: Collection[tuple[Any, ...]] = ()) -> _Columns:
     """Values that differ; also the widths of what enters and leaves, unless others follow from these (by a concat)."""
-    widths = {slot: tuple(use[slot] for use in uses) for slot in uses[0] if _is_width(slot[1])}
+    widths = {slot: tuple(use[slot] for use in uses) for slot in uses[0] if is_width(slot[1])}
     chosen = {values for (_, name), values in widths.items() if name.startswith("out_")}
     free = set(widths.values()) <= {*ends, *chosen}
     slots: dict[tuple[str, tuple[Any, ...]], Slot] = {}
@@ -95,7 +95,7 @@ def _columns(uses: Sequence[Mapping[Slot, Any]], ends: Collection[tuple[Any, ...
         if name == "padding" and all(_is_half(use, part) for use in uses):
             halves.add(slot)
             continue
-        kind = _WIDTH if _is_width(name) or (name == "groups" and (_WIDTH, values) in slots) else name
+        kind = _WIDTH if is_width(name) or (name == "groups" and (_WIDTH, values) in slots) else name
         of[slot] = (kind, values)
         slots.setdefault((kind, values), slot)
     return _Columns(slots, of, frozenset(halves))
@@ -104,11 +104,6 @@ def _columns(uses: Sequence[Mapping[Slot, Any]], ends: Collection[tuple[Any, ...
 def _is_half(use: Mapping[Slot, Any], part: int) -> bool:
     kernel, dilation = use.get((part, "kernel_size")), use.get((part, "dilation"), 1)
     return isinstance(kernel, int) and dilation == 1 and use[part, "padding"] == kernel // 2
-
-
-def _is_width(name: str) -> bool:
-    stem = name.rstrip("_0123456789")
-    return stem.endswith(("channels", "features")) or stem in ("normalized_shape", "embedding_dim")
 
 
 def no_signature(parts: Sequence[Mapping[str, Any]]) -> Signature:
@@ -176,7 +171,7 @@ def _names(
 
 def _default(kind: str, values: tuple[Any, ...]) -> str | None:
     """PyTorch's default, or else what most are; none for widths."""
-    if _USUAL.get(kind) in values:
+    if kind in _USUAL and _USUAL[kind] in values:
         return repr_of(_USUAL[kind])
     value, n = Counter(values).most_common(1)[0]
     return repr_of(value) if kind != _WIDTH and 2 * n > len(values) else None

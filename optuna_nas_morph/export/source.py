@@ -12,9 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from optuna_nas_morph.export.blocks import network_block
-from optuna_nas_morph.export.classes import BlockClass, batch_of, block_classes, state_names
+from optuna_nas_morph.export.classes import BlockClass, block_classes, state_names
 from optuna_nas_morph.export.layout import LINE_LENGTH
 from optuna_nas_morph.export.library import definitions_for, imports_for, names_in, own_classes
+from optuna_nas_morph.export.naming import batch_of
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.weights.inherit import check_weights
 from optuna_nas_morph.weights.wrappers import state_dict_of

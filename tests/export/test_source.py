@@ -155,7 +155,7 @@ def test_blocks_and_loops_are_found(tmp_path: Path) -> None:
                 super().__init__()
                 self.body_1 = nn.Sequential(
                     nn.LayerNorm(features),
-                    SelfAttention(features, 2, 4, features),
+                    SelfAttention(features, n_heads=2, head_dim=4, out_features=features),
                 )
                 self.body_2 = nn.Sequential(
                     nn.LayerNorm(features),
