@@ -20,7 +20,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial, TrialState, create_trial
 
-from optuna_nas_morph import presets, suggest_architecture
+from optuna_nas_morph import Architecture, presets, suggest_architecture
 from optuna_nas_morph.encoding import decode, encode
 from optuna_nas_morph.presets.nas_bench_201 import to_string
 from tests.benchmarks import cost_of_ask, joint, nas_bench_201, objectives, open_space, runs
@@ -465,3 +465,19 @@ def test_training_help_has_every_arm_at_its_best_learning_rate(capsys: pytest.Ca
     lr, columns = training_help.at_best_lr(records)["a"]
     assert lr == 0.3
     assert columns["accuracy"].tolist() == [0.0, 10.0]
+
+
+def test_memory_is_measured_and_learned() -> None:
+    from tests.benchmarks import memory
+
+    linear = presets.mlp((10,), 5, width=7).seed
+    assert isinstance(linear, Architecture)
+    parameters = 4 * linear.n_parameters
+    # Parameters, gradients and two moments, and the output of each layer with its gradient at least.
+    assert 4 * parameters < memory.peak_of_a_step(linear) < 4 * parameters + 20 * 4 * memory.BATCH_SIZE * 22
+    networks = [memory.Measured("mlp", n, 10 * n, 20 * n) for n in (1, 2, 4, 1, 5, 2, 1, 2)]
+    # Twice the estimate is known to be needed, or has to be found out.
+    assert memory.learn(networks, [m.estimate for m in networks], 50, True) == (0, 0.0)
+    assert memory.learn(networks, [m.estimate for m in networks], 50, False) == (1, 0.0)
+    # A size that says nothing refuses what would fit.
+    assert memory.learn(networks, [9, 9, 1, 9, 1, 9, 9, 9], 50, False)[1] > 0.5
