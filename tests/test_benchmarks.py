@@ -479,5 +479,3 @@ def test_memory_is_measured_and_learned() -> None:
     # Twice the estimate is known to be needed, or has to be found out.
     assert memory.learn(networks, [m.estimate for m in networks], 50, True) == (0, 0.0)
     assert memory.learn(networks, [m.estimate for m in networks], 50, False) == (1, 0.0)
-    # A size that says nothing refuses what would fit.
-    assert memory.learn(networks, [9, 9, 1, 9, 1, 9, 9, 9], 50, False)[1] > 0.5
