@@ -33,6 +33,10 @@ class MorphismContract:
     """Instances that differ in what they do."""
     draws: ClassVar[bool]
     """Whether `Morphism.transfer` draws anything."""
+    adds_parameters: ClassVar[bool] = True
+    """Whether every child has more trained parameters than its parent."""
+    keeps_nodes: ClassVar[bool] = True
+    """Whether every node of a parent is in its children."""
     extra: ClassVar[Mapping[str, Architecture]] = {}
     """Architectures beside those that every morphism is checked on."""
 
@@ -73,10 +77,10 @@ class MorphismContract:
             assert Architecture.from_json(child.to_json()) == child
             assert child == morphism.apply(Architecture.from_json(text), site)
             assert child.fingerprint != architecture.fingerprint
-            assert child.n_parameters > architecture.n_parameters
+            assert child.n_parameters > architecture.n_parameters or not self.adds_parameters
             assert child.inputs == architecture.inputs
             assert child.specs[child.output] == architecture.specs[architecture.output]
-            assert {n.name for n in architecture.nodes} <= {n.name for n in child.nodes}
+            assert {n.name for n in architecture.nodes} <= {n.name for n in child.nodes} or not self.keeps_nodes
         assert architecture.to_json() == text
 
     def test_refused_candidates_say_why(self, morphism: Morphism, architecture: Architecture) -> None:
@@ -187,7 +191,7 @@ class MorphismContract:
                     if name.rpartition(".")[0].split(".")[0] == node.name and not param.buffer
                 )
             ]
-            assert touched
+            assert touched or not self.keeps_nodes
             for node in touched:
                 names = [n for n, p in child.params.items() if n.split(".")[0] == node and not p.buffer]
                 assert any(not torch.equal(trained[n], after[n]) for n in names), f"{site}: {node} does not learn"
