@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from typing import ClassVar
 
 import numpy as np
@@ -24,7 +25,7 @@ from optuna_nas_morph.ir.ops import (
     ParametricActivation,
 )
 from optuna_nas_morph.morphisms.base import Morphism, Site, Weights
-from optuna_nas_morph.morphisms.blocks import chain
+from optuna_nas_morph.morphisms.blocks import chain, followers_of
 
 JOINS = ("concat", "add")
 
@@ -120,10 +121,6 @@ class Branch(Morphism):
     def _block(self, architecture: Architecture, name: str) -> list[Node]:
         """The layer that is split and what goes along with it."""
         block = [architecture[name]]
-        while self.join == "concat":
-            followers = architecture.consumers[block[-1].name]
-            follower = architecture[followers[0]]
-            if len(followers) > 1 or not isinstance(follower.op, _PER_CHANNEL) or follower.name == architecture.output:
-                break
-            block.append(follower)
+        if self.join == "concat":
+            block += takewhile(lambda node: isinstance(node.op, _PER_CHANNEL), followers_of(architecture, name))
         return block
