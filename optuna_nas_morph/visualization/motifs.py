@@ -28,6 +28,8 @@ _BAR = 240.0
 _TEXT = 46.0
 """Height of a row's two lines and its interval."""
 _GAP = 26.0
+_INSET = 10.0
+"""So that rims at the edge are not cut off."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def plot_motifs(source: Study | Explanation, *, n_motifs: int = 4) -> go.Figure:
     """Plot the most helpful and the most harmful motifs of a study, drawn as graphs, with their effects.
 
     Above each motif stand its effect with its credible interval, in the units of the objective, and in how many trials
-    it is. The bar is the interval and the dot the effect; all are on one scale, and the tick is 0. What is clear, that
+    it is. The thick bar is the interval, the dot the effect and the tick 0; all are on one scale. What is clear, that
     is, whose interval excludes 0, has a filled dot. Hyperparameters are beside them where there are some.
 
     Args:
@@ -124,10 +126,10 @@ def _get_motifs_plot(info: _MotifsInfo) -> go.Figure:
     width = max(left - 2 * _GAP, 480.0)
     figure.update_layout(
         title=titled("Motifs", info.caption),
-        width=width + 2 * _MARGIN,
+        width=width + 2 * (_MARGIN + _INSET),
         height=bottom + _HEAD + _MARGIN,
         margin={"l": _MARGIN, "r": _MARGIN, "t": _HEAD, "b": _MARGIN},
-        xaxis={"visible": False, "range": [0, width]},
+        xaxis={"visible": False, "range": [-_INSET, width + _INSET]},
         yaxis={"visible": False, "range": [bottom, -10]},
         showlegend=False,
     )
@@ -142,6 +144,7 @@ def _add_row(figure: go.Figure, row: _Row, layout: Layout | None, at: Point, sca
     ends = [x + _BAR * (value - low) / span for value in (row.effect.low, row.effect.mean, row.effect.high, 0.0)]
     colour, line = (BLUE if row.effect.is_better else VERMILLION), y + 30
     _add_line(figure, [ends[3], ends[3]], [line - 5, line + 5], GREY, 1.5)
+    _add_line(figure, [ends[3], ends[1]], [line, line], GREY, 1)
     _add_line(figure, [ends[0], ends[2]], [line, line], colour, 3)
     symbol = "circle" if row.effect.is_clear else "circle-open"
     marker = {"color": colour, "size": 9, "symbol": symbol}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import optuna
 import pytest
 
+from optuna_nas_morph import CellSpace, explain, suggest_architecture
 from optuna_nas_morph.interpret import Effect, Explanation, HyperparameterEffect, Motif
 from optuna_nas_morph.ir import LabelledGraph
 from optuna_nas_morph.visualization import plot_motifs
@@ -57,3 +59,18 @@ def test_errors() -> None:
         plot_motifs("study")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="n_motifs must be a positive integer but got 0"):
         plot_motifs(EXPLANATION, n_motifs=0)
+
+
+def test_motifs_of_a_closed_space_are_those_of_explain() -> None:
+    space = CellSpace(
+        {"a": ("x", "y", "z"), "b": ("x", "y")},
+        lambda choices: LabelledGraph(("in", choices["a"], choices["b"]), ((0, 1), (1, 2))),
+    )
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    study.optimize(lambda t: float(suggest_architecture(t, space)["a"] == "x"), n_trials=30)
+    motifs = explain(study).motifs
+    shown = [a.text for a in plot_motifs(study, n_motifs=1).layout.annotations]
+    assert shown[0] == "<b>help</b>" and shown[3] == "<b>harm</b>"
+    assert f"{motifs[0].effect.mean:+.3g} [" in shown[1] and shown[2] == f"in {motifs[0].support} trials"
+    assert f"{motifs[-1].effect.mean:+.3g} [" in shown[4] and shown[5] == f"in {motifs[-1].support} trials"
+    assert motifs[0].effect.mean < 0 < motifs[-1].effect.mean  # less is better
