@@ -42,7 +42,7 @@ class Morphism(ABC):
 
     @property
     def exact(self) -> bool:
-        """Whether the function is kept in eval mode; where not, `drift` measures by how much it moves."""
+        """Whether the function is kept in eval mode, whatever the weights."""
         return True
 
     @property
