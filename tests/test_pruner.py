@@ -132,6 +132,8 @@ def test_warm_and_cold_trials_are_judged_apart() -> None:
 
 def test_too_few_trials_say_nothing() -> None:
     assert not decides(LineagePruner(), [], running([-1e9]))
+    assert not decides(LineagePruner(n_steps=4), [], running([-1e9]))
+    assert not decides(LineagePruner(n_steps=4), [trial_of([0.0, 1.0], inherited=1)] * 20, running([-1e9]))
     finished = [trial_of([0.0, 0.0, 0.0, 1.0])] * 9
     assert not decides(LineagePruner(), finished[:8], running([-100.0]))
     assert decides(LineagePruner(), finished, running([-100.0]))  # 9 = 1 / 0.1 - 1
