@@ -479,3 +479,35 @@ def test_memory_is_measured_and_learned() -> None:
     # Twice the estimate is known to be needed, or has to be found out.
     assert memory.learn(networks, [m.estimate for m in networks], 50, True) == (0, 0.0)
     assert memory.learn(networks, [m.estimate for m in networks], 50, False) == (1, 0.0)
+
+
+def test_curves_are_replayed_to_pruners() -> None:
+    from optuna.pruners import NopPruner, ThresholdPruner
+
+    from tests.benchmarks import pruners
+
+    def curve(values: list[float], donor: int | None = None) -> dict[str, Any]:
+        return {"values": values, "donor": donor, "inherited": 0.0 if donor is None else 2.0, "kind": "search"}
+
+    curves = [curve([0.1, 0.2]), curve([0.5, 0.6]), curve([0.3, 0.9], 0), curve([0.6, 0.7], 2)]
+    orders = {tuple(pruners.random_order(curves, np.random.default_rng(i))) for i in range(50)}
+    assert orders == {
+        order for order in itertools.permutations(range(4)) if order.index(0) < order.index(2) < order.index(3)
+    }
+    order = [0, 1, 2, 3]
+    assert pruners.outcome(curves, pruners.replay(curves, order, NopPruner())) == {
+        "epochs saved %": 0.0,
+        "regret": 0.0,
+        "best pruned %": 0.0,
+        "fresh pruned %": 0.0,
+        "warm pruned %": 0.0,
+    }
+    taken = pruners.replay(curves, order, ThresholdPruner(lower=0.4))
+    assert taken == [1, 2, 1, 2]
+    assert pruners.outcome(curves, taken) == {
+        "epochs saved %": 25.0,
+        "regret": pytest.approx(20.0),
+        "best pruned %": 100.0,
+        "fresh pruned %": 50.0,
+        "warm pruned %": 50.0,
+    }

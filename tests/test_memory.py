@@ -346,7 +346,7 @@ def test_devices_of_4_and_16_gb_share_a_study(tmp_path: Path, hyperparameters: b
     trials = study.trials
     facts = [fact_of(t) for t in trials]
     failures = {d.name: [f for f in facts if f.failed and f.device == d] for d in (SMALL, LARGE)}
-    assert all(len(found) <= 6 for found in failures.values())
+    assert all(len(found) <= 4 for found in failures.values())
     assert all(f.device.name == t.user_attrs["worker"] for f, t in zip(facts, trials, strict=True))
     assert {t.state for t, f in zip(trials, facts, strict=True) if f.failed} <= {TrialState.PRUNED}
     # The small device's failures change nothing for the large one, which goes beyond what the small one can train.
@@ -355,7 +355,7 @@ def test_devices_of_4_and_16_gb_share_a_study(tmp_path: Path, hyperparameters: b
     assert capacity(without, LARGE) == capacity(facts, LARGE)
     assert max(f.estimate or 0 for f in facts if not f.failed and f.device == LARGE) > 1.1 * SMALL.total
     # Once it knows, the small one trains what it can.
-    late = [f for f in facts if f.device == SMALL][N_TRIALS // 2 :]
+    late = [f for f in facts if f.device == SMALL][-N_TRIALS // 3 :]
     assert sum(f.failed for f in late) <= 1
     assert max(f.estimate or 0 for f in late if not f.failed) > 0.4 * SMALL.total
 

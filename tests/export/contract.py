@@ -19,7 +19,9 @@ _numbers = itertools.count()
 
 
 def load_module(path: Path) -> ModuleType:
-    """A file as a module."""
+    """A file as a module, without the bytecode that would outlive a file written anew within the second."""
+    cache = Path(importlib.util.cache_from_source(str(path)))
+    cache.unlink(missing_ok=True)
     spec = importlib.util.spec_from_file_location(f"exported_{next(_numbers)}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
