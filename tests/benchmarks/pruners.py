@@ -1,7 +1,7 @@
 """What pruners save and what they lose, on the same recorded learning curves of a search whose children inherit.
 
     python -m tests.benchmarks.pruners --seeds 3 --out curves.jsonl
-    python -m tests.benchmarks.pruners --seeds 3 --fashion fashion.npz --out curves.jsonl
+    python -m tests.benchmarks.pruners --seeds 3 --series --out curves.jsonl
 
 Searches without a pruner are recorded: the validation accuracy after each epoch, and the donor of each trial. They are
 then replayed to every pruner in the same --orders random orders, in which a donor is always told before its heirs. A
