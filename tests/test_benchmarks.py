@@ -498,7 +498,7 @@ def test_curves_are_replayed_to_pruners() -> None:
     assert pruners.outcome(curves, pruners.replay(curves, order, NopPruner())) == {
         "epochs saved %": 0.0,
         "regret": 0.0,
-        "best pruned %": 0.0,
+        "best child pruned %": 0.0,
         "fresh pruned %": 0.0,
         "warm pruned %": 0.0,
     }
@@ -507,7 +507,7 @@ def test_curves_are_replayed_to_pruners() -> None:
     assert pruners.outcome(curves, taken) == {
         "epochs saved %": 25.0,
         "regret": pytest.approx(20.0),
-        "best pruned %": 100.0,
+        "best child pruned %": 100.0,
         "fresh pruned %": 50.0,
         "warm pruned %": 50.0,
     }
