@@ -3,5 +3,16 @@
 from optuna_nas_morph.spaces.base import Candidate, Space
 from optuna_nas_morph.spaces.cell import Cell, CellSpace
 from optuna_nas_morph.spaces.morph import DEFAULT_MORPHISMS, Descendant, MorphSpace, Step
+from optuna_nas_morph.spaces.seed_weights import SeedWeights
 
-__all__ = ["DEFAULT_MORPHISMS", "Candidate", "Cell", "CellSpace", "Descendant", "MorphSpace", "Space", "Step"]
+__all__ = [
+    "DEFAULT_MORPHISMS",
+    "Candidate",
+    "Cell",
+    "CellSpace",
+    "Descendant",
+    "MorphSpace",
+    "SeedWeights",
+    "Space",
+    "Step",
+]

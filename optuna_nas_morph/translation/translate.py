@@ -6,6 +6,7 @@ import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, fx, nn
@@ -22,6 +23,9 @@ TOLERANCE = 1e-4
 """Largest difference between the outputs of the module and of its network, relative to the largest output.
 
 They are the same bits, unless the module has weights in an unusual memory format, say."""
+
+Module: TypeAlias = nn.Module
+Example: TypeAlias = Tensor | Sequence[Tensor]
 
 _DTYPES = {torch.float32: "float32", torch.int64: "int64"}
 
@@ -41,7 +45,7 @@ class Translation:
     weights: Mapping[str, Tensor]
 
 
-def translate(module: nn.Module, example_input: Tensor | Sequence[Tensor]) -> Translation:
+def translate(module: Module, example_input: Example) -> Translation:
     """Translate a module.
 
     Args:
