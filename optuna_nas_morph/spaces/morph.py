@@ -25,6 +25,7 @@ from optuna_nas_morph.morphisms import (
     Widen,
     parse_morphism,
 )
+from optuna_nas_morph.spaces.growth import Growth, growth_of
 from optuna_nas_morph.spaces.seed_weights import SeedWeights
 from optuna_nas_morph.translation import Example, Module, translate
 
@@ -205,6 +206,11 @@ class MorphSpace:
             max_activation_bytes,
             SeedWeights.of(translation.weights),
         )
+
+    @cached_property
+    def growth(self) -> Growth:
+        """What of the seed can grow, and why the rest cannot: ``print(space.growth)``."""
+        return growth_of(self.seed)
 
     # Limits.
 
