@@ -31,6 +31,7 @@ from optuna_nas_morph.spaces import Descendant
 if TYPE_CHECKING:
     import grakel
 
+    from optuna_nas_morph.prior import Prior
     from optuna_nas_morph.proposal import Proposal, Task
 
 
@@ -97,6 +98,11 @@ class MorphBOSampler(BaseSampler):
             afresh (without what it had inherited). They tell the surrogate apart how good an architecture is and how
             long its ancestors were trained; see `optuna_nas_morph.lineage.Kind`. The number of a trial decides whether
             it is one. With 0 there are none.
+        prior_studies:
+            Finished studies of other tasks, to start from what they say: of the same space, or of another whose
+            architectures have parts in common. Directions may differ, the number of objectives may not. The objective
+            of this study is thought to follow theirs as far as its own trials show that it does, see
+            `optuna_nas_morph.prior`; theirs are read once, when the first proposal needs them.
     """
 
     def __init__(
@@ -113,6 +119,7 @@ class MorphBOSampler(BaseSampler):
         device: Device | str | None = None,
         max_staleness: int = 0,
         control_share: float = 0.1,
+        prior_studies: Sequence[Study] = (),
     ) -> None:
         if type(n_startup_trials) is not int or n_startup_trials < 0:
             raise ValueError(f"n_startup_trials must be a non-negative integer but got {n_startup_trials!r}.")
@@ -144,6 +151,7 @@ class MorphBOSampler(BaseSampler):
         self._device = device
         self._max_staleness = max_staleness
         self._control_share = control_share
+        self._prior_studies = _checked(prior_studies)
         self._reset_caches()
 
     def _reset_caches(self) -> None:
@@ -152,9 +160,10 @@ class MorphBOSampler(BaseSampler):
         self._reader = HistoryReader()
         self._ahead = Ahead(self._max_staleness)
         self._conditioned: dict[tuple[int, int], dict[str, Any]] = {}
+        self._read_priors: tuple[Prior, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        caches = ("_lock", "_reader", "_ahead", "_conditioned")
+        caches = ("_lock", "_reader", "_ahead", "_conditioned", "_read_priors")
         return {name: value for name, value in self.__dict__.items() if name not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -346,8 +355,16 @@ class MorphBOSampler(BaseSampler):
         observations = history.observations
         if self._is_startup(task, history):
             return propose_startup(task, observations, rng)
-        settings = Settings(self._graph_kernel(), self._acquisition, self._search, self._deterministic)
+        priors = self._priors(len(task.signs))
+        settings = Settings(self._graph_kernel(), self._acquisition, self._search, self._deterministic, priors)
         return propose(task, observations, settings, rng)
+
+    def _priors(self, n_objectives: int) -> tuple[Prior, ...]:
+        from optuna_nas_morph.prior import read_prior
+
+        if self._read_priors is None:
+            self._read_priors = tuple(read_prior(study, n_objectives) for study in self._prior_studies)
+        return self._read_priors
 
     def _graph_kernel(self) -> Any:
         if self._kernel is None:
@@ -365,6 +382,20 @@ def scheduled_kind(number: int, share: float) -> Kind:
     if n == n_before:
         return Kind.SEARCH
     return Kind.CONTINUED if n % 2 else Kind.FRESH
+
+
+def _checked(studies: Sequence[Study]) -> tuple[Study, ...]:
+    """Prior studies, if each has something to say."""
+    if isinstance(studies, Study) or not all(isinstance(study, Study) for study in studies):
+        raise TypeError(f"prior_studies must be a sequence of optuna.Study but got {studies!r}.")
+    for study in studies:
+        values = {tuple(t.values) for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
+        if len(values) < 2:
+            raise ValueError(
+                "prior_studies must hold studies with completed trials of at least two different values but "
+                f"{study.study_name!r} has {len(values)}."
+            )
+    return tuple(studies)
 
 
 def _fixed_params(study: Study, trial: FrozenTrial) -> dict[str, Any]:
