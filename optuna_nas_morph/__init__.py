@@ -3,7 +3,7 @@
 ``suggest_network(trial, space)`` in an objective and ``sampler=MorphBOSampler()`` in a study are all it takes.
 """
 
-from optuna_nas_morph import acquisition, kernels, morphisms, presets, search, spaces
+from optuna_nas_morph import acquisition, kernels, memory, morphisms, presets, search, spaces
 from optuna_nas_morph.errors import (
     ArchitectureError,
     EncodingError,
@@ -79,6 +79,7 @@ __all__ = [
     "kernels",
     "latency",
     "load_network",
+    "memory",
     "morphisms",
     "ops",
     "presets",

@@ -130,13 +130,15 @@ def capacity(facts: Sequence[MemoryFact], device: Device) -> float:
     as at least as many trainings that took as much or more went well.
 
     - Nothing has failed: the device's memory, by the smallest ratio of measured peak and estimate so far.
-    - Something has: carefully more than the largest that was trained, as a failure costs a trial and caution costs
-      little: what goes well moves the limit up. The first failure aside, each at the limit divides the unknown, the
-      logarithm of the smallest that failed by the largest that was trained, by three, until they are within 10 %: with
-      a first failure of up to 64 times what can be trained, there are at most 6 in all.
+    - Something has: carefully more than the largest that was trained, or than what fits by the largest ratio of
+      measured peak and estimate, at a distance that doubles with every failure of what should have fitted. A failure
+      costs a trial and caution costs little: what goes well moves the limit up. The first failure aside, each at the
+      limit divides the unknown, the logarithm of the smallest that failed by the largest that was trained, by three,
+      until they are within 10 %: with a first failure of up to 64 times what can be trained, and no peaks that
+      mislead, there are at most 6 in all.
 
-    The order of the facts has no meaning. More that was trained never lowers the limit (but the first measured peak
-    may), more that failed never raises it, and a device with more memory has no lower limit.
+    The order of the facts has no meaning. More that was trained never lowers the limit (but measured peaks may), more
+    that failed never raises it, and a device with more memory has no lower limit.
 
     Args:
         facts:
@@ -158,9 +160,22 @@ def capacity(facts: Sequence[MemoryFact], device: Device) -> float:
     passed = max(confirmed, default=0)
     failed = min((e for e in failures if e > passed), default=math.inf)
     if failed < math.inf:
-        base = max(passed, failed / MAX_STEP)
+        base = max(passed, failed / MAX_STEP, _trusted(known, ratios) * device.total)
         limit = min(limit, base * (failed / base) ** CAUTION, failed / MARGIN)
     return max(passed, limit)
+
+
+def _trusted(known: Sequence[tuple[MemoryFact, int]], ratios: Sequence[float]) -> float:
+    """The share of a device's memory that an estimate may surely take, by measured peaks; 0 without any.
+
+    Every failure of an estimate that should have fitted doubles the distance to it.
+    """
+    if not ratios:
+        return 0.0
+    share = 1 / max(ratios)
+    surprises = [e / f.device.total for f, e in known if f.failed and e / f.device.total <= share]
+    distance: float = MARGIN ** (2 ** len(surprises) - 1)
+    return min([share, *surprises]) / distance
 
 
 def usual_training(facts: Sequence[MemoryFact], device: Device) -> Training | None:

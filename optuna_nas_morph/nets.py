@@ -124,6 +124,37 @@ class Multiply(nn.Module):
         return product
 
 
+class Scale(nn.Module):
+    """Product with a constant."""
+
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+    def extra_repr(self) -> str:
+        return f"{self.factor}"
+
+
+class ParametricActivation(nn.Module):
+    """(1 - a) x + a f(x) with a trained a per channel (Wei et al., 2016, section 3.3)."""
+
+    def __init__(self, function: str, n_channels: int, n_axes_behind: int) -> None:
+        super().__init__()
+        self.function = function
+        self.shape = (n_channels,) + (1,) * n_axes_behind
+        self.weight = nn.Parameter(torch.ones(n_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = getattr(F, self.function)(x)
+        return x + self.weight.view(self.shape) * (y - x)
+
+    def extra_repr(self) -> str:
+        return f"{self.function}, n_channels={len(self.weight)}"
+
+
 class Concat(nn.Module):
     """Concatenation along an axis."""
 
@@ -231,10 +262,12 @@ _LAYERS: dict[str, Any] = {
         Concat,
         GlobalPool,
         Multiply,
+        ParametricActivation,
         PatchEmbedding1d,
         PatchEmbedding2d,
         PatchEmbedding3d,
         PositionEmbedding,
+        Scale,
         SelfAttention,
         ToTokens,
     )

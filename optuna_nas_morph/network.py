@@ -410,7 +410,9 @@ def _donated_moments(trial: optuna.Trial, donor: int | None, optimizer: Mapping[
     assert isinstance(space, MorphSpace)
     steps, n_done = decode(space, trial.params).steps, len(lineage.steps_of(ancestor) or ())
     # The generator starts as it did for the weights, so that moments follow the same draws.
-    return inherit_moments(space, steps, n_done, resolve(trial.study).load_moments(record), _generator(trial))
+    store = resolve(trial.study)
+    moments, weights = store.load_moments(record), store.load(record)
+    return inherit_moments(space, steps, n_done, moments, weights, _generator(trial))
 
 
 def _is_garbage(study: optuna.Study, number: int | None, error: WeightsError) -> bool:

@@ -118,7 +118,7 @@ class LineagePruner(BasePruner):
             if is_warm(t) == is_warm(trial) and t.intermediate_values and t.value is not None
         ]
         n_steps = self._expected_steps(trial, finished)
-        if n_steps is None:
+        if n_steps is None or not finished:
             return False
         values = _reported(trial, sign)
         checks = {_count(check, n_steps): check for check in self._checks}

@@ -40,9 +40,11 @@ from optuna_nas_morph.ir.ops import (
     Linear,
     Multiply,
     Op,
+    ParametricActivation,
     PatchEmbedding,
     Pool,
     PositionEmbedding,
+    Scale,
     SelfAttention,
     TokenEmbedding,
     ToTokens,
@@ -143,6 +145,8 @@ def _same_shape(source: Source) -> list[Callable[[], Op]]:
         *[lambda: _activation(source)] * 3,
         lambda: Dropout(_choice(source, (0.5, 0.0, 0.25))),
         lambda: LayerNorm(_choice(source, (1e-5, 1e-3))),
+        lambda: ParametricActivation(_choice(source, ACTIVATIONS)),
+        lambda: Scale(_choice(source, (2.0, -0.5))),
     ]
 
 
@@ -574,6 +578,11 @@ def example_architectures() -> dict[str, Architecture]:
         "layer_norm_last": sequence(last, LayerNorm()),
         **{f"activation_{name}": sequence(image, Activation(name)) for name in ACTIVATIONS},
         "activation_leaky_slope": sequence(image, Activation("leaky_relu", 0.3)),
+        **{f"parametric_{name}": sequence(image, ParametricActivation(name)) for name in ACTIVATIONS},
+        "parametric_vector": sequence(vector, ParametricActivation("silu")),
+        "parametric_tokens": sequence(tokens, ParametricActivation("relu")),
+        "parametric_channels_last": sequence(last, ParametricActivation("gelu")),
+        "scale": sequence(image, Scale(2.0)),
         "pool1d_max": sequence(series, Pool("max", (2,))),
         "pool1d_avg": sequence(series, Pool("avg", (3,), (2,), (1,))),
         "pool2d_max": sequence(image, Pool("max", (3, 2), (1, 2), (1, 0))),

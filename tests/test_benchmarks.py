@@ -20,7 +20,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.samplers import RandomSampler
 from optuna.trial import FixedTrial, TrialState, create_trial
 
-from optuna_nas_morph import presets, suggest_architecture
+from optuna_nas_morph import Architecture, presets, suggest_architecture
 from optuna_nas_morph.encoding import decode, encode
 from optuna_nas_morph.presets.nas_bench_201 import to_string
 from tests.benchmarks import cost_of_ask, joint, nas_bench_201, objectives, open_space, runs
@@ -465,3 +465,49 @@ def test_training_help_has_every_arm_at_its_best_learning_rate(capsys: pytest.Ca
     lr, columns = training_help.at_best_lr(records)["a"]
     assert lr == 0.3
     assert columns["accuracy"].tolist() == [0.0, 10.0]
+
+
+def test_memory_is_measured_and_learned() -> None:
+    from tests.benchmarks import memory
+
+    linear = presets.mlp((10,), 5, width=7).seed
+    assert isinstance(linear, Architecture)
+    parameters = 4 * linear.n_parameters
+    # Parameters, gradients and two moments, and the output of each layer with its gradient at least.
+    assert 4 * parameters < memory.peak_of_a_step(linear) < 4 * parameters + 20 * 4 * memory.BATCH_SIZE * 22
+    networks = [memory.Measured("mlp", n, 10 * n, 20 * n) for n in (1, 2, 4, 1, 5, 2, 1, 2)]
+    # Twice the estimate is known to be needed, or has to be found out.
+    assert memory.learn(networks, [m.estimate for m in networks], 50, True) == (0, 0.0)
+    assert memory.learn(networks, [m.estimate for m in networks], 50, False) == (1, 0.0)
+
+
+def test_curves_are_replayed_to_pruners() -> None:
+    from optuna.pruners import NopPruner, ThresholdPruner
+
+    from tests.benchmarks import pruners
+
+    def curve(values: list[float], donor: int | None = None) -> dict[str, Any]:
+        return {"values": values, "donor": donor, "inherited": 0.0 if donor is None else 2.0, "kind": "search"}
+
+    curves = [curve([0.1, 0.2]), curve([0.5, 0.6]), curve([0.3, 0.9], 0), curve([0.6, 0.7], 2)]
+    orders = {tuple(pruners.random_order(curves, np.random.default_rng(i))) for i in range(50)}
+    assert orders == {
+        order for order in itertools.permutations(range(4)) if order.index(0) < order.index(2) < order.index(3)
+    }
+    order = [0, 1, 2, 3]
+    assert pruners.outcome(curves, pruners.replay(curves, order, NopPruner())) == {
+        "epochs saved %": 0.0,
+        "regret": 0.0,
+        "best pruned %": 0.0,
+        "fresh pruned %": 0.0,
+        "warm pruned %": 0.0,
+    }
+    taken = pruners.replay(curves, order, ThresholdPruner(lower=0.4))
+    assert taken == [1, 2, 1, 2]
+    assert pruners.outcome(curves, taken) == {
+        "epochs saved %": 25.0,
+        "regret": pytest.approx(20.0),
+        "best pruned %": 100.0,
+        "fresh pruned %": 50.0,
+        "warm pruned %": 50.0,
+    }

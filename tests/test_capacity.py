@@ -46,6 +46,16 @@ def test_measured_peaks_say_what_the_estimate_leaves_out() -> None:
     assert capacity(facts, LARGE) == pytest.approx(LARGE.total / 1.25)
 
 
+def test_what_fits_by_measured_peaks_is_trusted_until_it_fails() -> None:
+    facts = [trained(10**6, peak=10**6), trained(10**6, peak=2 * 10**6), failed(3 * GB)]
+    assert 2 * GB < capacity(facts, SMALL) < 3 * GB
+    # Twice the estimate fits into 4 GB, but did not: then 10 % less than that, 27 % less, ...
+    assert GB / 1.2 < capacity([*facts, failed(GB)], SMALL) < GB
+    assert GB / 2 < capacity([*facts, failed(GB), failed(GB)], SMALL) < GB / 1.2
+    assert capacity([*facts, *[failed(GB)] * 5], SMALL) < GB / 5
+    assert capacity([*facts, failed(GB, LARGE)], SMALL) < GB / 2
+
+
 def test_half_the_estimate_is_possible_too() -> None:
     """Mixed precision, checkpoints."""
     assert capacity([trained(GB, peak=GB // 2)], SMALL) == 2 * SMALL.total
@@ -135,6 +145,19 @@ def failures_until(truth: int, first: Iterable[int], choose: Callable[[float], i
         e = choose(capacity(facts, device))
         facts.append(trained(e, device) if e <= truth else failed(e, device))
     return sum(fact.failed for fact in facts)
+
+
+@pytest.mark.parametrize("beyond", [1.01, 1.3, 2.0, 10.0, 64.0])
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 1.2, 4.0])
+def test_peaks_that_mislead_cost_few_failures(beyond: float, ratio: float) -> None:
+    """All was measured to take ``ratio`` times its estimate, and the device can train 1 of what should be."""
+    device, truth = Device("cuda", "any", 10**15), 10**14
+    peak = trained(1000, device, int(1000 * ratio))
+    facts = [peak, failed(int(truth * beyond), device)]
+    for _ in range(50):
+        e = int(capacity(facts, device))
+        facts.append(trained(e, device, int(e * ratio)) if e <= truth else failed(e, device))
+    assert sum(fact.failed for fact in facts) <= 9
 
 
 @pytest.mark.parametrize("beyond", [1.01, 1.05, 1.2, 2.0, 5.0, 20.0, 64.0])

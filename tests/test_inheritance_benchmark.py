@@ -54,10 +54,11 @@ def test_each_architecture_is_ranked_once() -> None:
         line(name, validation=value, predicted=-value, parameters=i)
         for i, (name, value) in enumerate(zip(names, (1, 2, 3, 9), strict=True))
     ]
-    full = [line(name, test=value) for name, value in zip(names, (1, 2, 3, 0), strict=True)]
+    full = [line(name, test=value, validation=4 - value) for name, value in zip(names, (1, 2, 3, 0), strict=True)]
     found = rankings({INHERITED: inherited, FULL: full, SHORT: full})
     assert found["inherited value"] == pytest.approx(1)
     assert found["predicted by the surrogate"] == pytest.approx(-1)
+    assert found["short training"] == pytest.approx(-1)
     assert found["parameters"] == pytest.approx(1)
 
 

@@ -291,7 +291,7 @@ def test_a_record_of_another_trial_does_not_count() -> None:
 
 # Studies.
 
-BATCH_SIZE = 400_000  # the seed of CNN_SPACE then takes 1.1 GB: nothing is trained
+BATCH_SIZE = 1_050_000  # the seed of CNN_SPACE then takes 1.1 GB: nothing is trained
 N_TRIALS = 18
 
 
@@ -346,16 +346,16 @@ def test_devices_of_4_and_16_gb_share_a_study(tmp_path: Path, hyperparameters: b
     trials = study.trials
     facts = [fact_of(t) for t in trials]
     failures = {d.name: [f for f in facts if f.failed and f.device == d] for d in (SMALL, LARGE)}
-    assert all(len(found) <= 6 for found in failures.values())
+    assert all(len(found) <= 4 for found in failures.values())
     assert all(f.device.name == t.user_attrs["worker"] for f, t in zip(facts, trials, strict=True))
     assert {t.state for t, f in zip(trials, facts, strict=True) if f.failed} <= {TrialState.PRUNED}
-    # The small device's failures change nothing for the large one, which goes far beyond what the small one can train.
+    # The small device's failures change nothing for the large one, which goes beyond what the small one can train.
     assert failures["small"]
     without = [f for f in facts if not (f.failed and f.device == SMALL)]
     assert capacity(without, LARGE) == capacity(facts, LARGE)
-    assert max(f.estimate or 0 for f in facts if not f.failed and f.device == LARGE) > 1.5 * SMALL.total
+    assert max(f.estimate or 0 for f in facts if not f.failed and f.device == LARGE) > 1.1 * SMALL.total
     # Once it knows, the small one trains what it can.
-    late = [f for f in facts if f.device == SMALL][N_TRIALS // 2 :]
+    late = [f for f in facts if f.device == SMALL][-N_TRIALS // 3 :]
     assert sum(f.failed for f in late) <= 1
     assert max(f.estimate or 0 for f in late if not f.failed) > 0.4 * SMALL.total
 
@@ -462,4 +462,4 @@ def test_the_device_of_a_sampler_by_name() -> None:
 def test_the_estimate_of_a_large_network_takes_no_memory() -> None:
     space = presets.resnet((3, 224, 224), 1000, width=256, max_parameters=10**10, max_flops=10**14)
     assert isinstance(space.seed, Architecture)
-    assert estimate(space.seed, 4096).total > 10**12
+    assert estimate(space.seed, 4096).total > 10**11

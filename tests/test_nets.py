@@ -34,9 +34,11 @@ from optuna_nas_morph.ir.ops import (
     LayerNorm,
     Linear,
     Multiply,
+    ParametricActivation,
     PatchEmbedding,
     Pool,
     PositionEmbedding,
+    Scale,
     SelfAttention,
     TokenEmbedding,
     ToTokens,
@@ -111,6 +113,13 @@ def reference(architecture: Architecture, node: Node, inputs: list[Tensor], stat
                 return F.leaky_relu(x, op.negative_slope)
             result: Tensor = getattr(torch if op.function == "tanh" else F, op.function)(x)
             return result
+        case ParametricActivation() as op:
+            weight = p("weight")
+            assert weight is not None
+            y = getattr(torch if op.function == "tanh" else F, op.function)(x).movedim(channel_axis, -1)
+            return ((1 - weight) * x.movedim(channel_axis, -1) + weight * y).movedim(-1, channel_axis)
+        case Scale() as op:
+            return torch.mul(x, op.factor)
         case Pool() as op:
             kinds = MAX_POOL if op.kind == "max" else AVG_POOL
             return kinds[len(op.kernel_size)](x, op.window.kernel_size, op.window.stride, op.window.padding)

@@ -340,7 +340,7 @@ def test_a_retry_is_a_trial_of_its_own(callback: str, published: bool, tmp_path:
     assert retry.user_attrs["nasmorph:effective_epochs"] == 5.0  # as Optuna copied it
     network = suggest_network(retry, SPACE)
     recorded = attributes(study)
-    own = {"architecture", "fingerprint", "parameters", "flops", "steps"}
+    own = {"architecture", "fingerprint", "parameters", "flops", "steps", "kind"}
     for key in own:
         assert recorded[f"nasmorph:{key}"] == stale.user_attrs[f"nasmorph:{key}"]
     assert recorded["mine"] == "a user's"

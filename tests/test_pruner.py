@@ -79,10 +79,10 @@ def running(curve: Sequence[float], **arguments: Any) -> FrozenTrial:
     return trial_of(curve, state=TrialState.RUNNING, **arguments)
 
 
-def curves(n: int, seed: int, n_steps: int = 8) -> list[list[float]]:
-    """Curves that rise by what is random."""
+def curves(n: int, seed: int, least: float = 0.0) -> list[list[float]]:
+    """Curves of 8 steps that rise by what is random."""
     rng = np.random.default_rng(seed)
-    return [np.cumsum(rng.random(n_steps)).tolist() for _ in range(n)]
+    return [np.cumsum(rng.uniform(least, 1.0, 8)).tolist() for _ in range(n)]
 
 
 def naive(finished: Sequence[Sequence[float]], curve: Sequence[float], alpha: float) -> bool:
@@ -132,6 +132,8 @@ def test_warm_and_cold_trials_are_judged_apart() -> None:
 
 def test_too_few_trials_say_nothing() -> None:
     assert not decides(LineagePruner(), [], running([-1e9]))
+    assert not decides(LineagePruner(n_steps=4), [], running([-1e9]))
+    assert not decides(LineagePruner(n_steps=4), [trial_of([0.0, 1.0], inherited=1)] * 20, running([-1e9]))
     finished = [trial_of([0.0, 0.0, 0.0, 1.0])] * 9
     assert not decides(LineagePruner(), finished[:8], running([-100.0]))
     assert decides(LineagePruner(), finished, running([-100.0]))  # 9 = 1 / 0.1 - 1
@@ -180,7 +182,7 @@ def test_future_winners_are_lost_as_seldom_as_promised() -> None:
     """Of trials that would be the best by a hair, and gain as the others did, alpha at a check."""
     lost = 0
     for seed in range(400):
-        *done, new = curves(19, seed)
+        *done, new = curves(20, seed)
         new = [value + 100 for value in new]
         nearly_as_good = create_trial(value=new[-1] - 1e-9, intermediate_values={0: math.nan})
         finished = [trial_of(c) for c in done] + [nearly_as_good]
@@ -212,7 +214,7 @@ def decisions_of(pruner: BasePruner, storage: Any, n_trials: int, seed: int, war
     """What is decided in a study with these curves; children of each other where they are warm."""
     study = optuna.create_study(pruner=pruner, storage=storage, direction="maximize", study_name=f"s{seed}")
     result = []
-    for i, curve in enumerate(curves(n_trials, seed)):
+    for i, curve in enumerate(curves(n_trials, seed, least=-0.5)):
         trial = study.ask()
         if warm and i % 2:
             trial.set_user_attr("nasmorph:inherited_epochs", 3.0)
@@ -267,7 +269,7 @@ def test_with_inheritance_each_class_is_decided_as_alone(name: str) -> None:
     def alone(first: int) -> list[list[bool]]:
         study = optuna.create_study(pruner=BUILT_IN[name](), direction="maximize")
         rows = []
-        for curve in curves(40, 5)[first::2]:
+        for curve in curves(40, 5, least=-0.5)[first::2]:
             trial = study.ask()
             row = []
             for step, value in enumerate(curve):

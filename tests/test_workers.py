@@ -60,7 +60,7 @@ def test_two_processes_share_a_study(tmp_path: Path, n_trials: int) -> None:
     trials = study.trials
     # Nothing is lost.
     assert [t.number for t in trials] == list(range(2 * n_trials))
-    assert all(t.state == TrialState.COMPLETE for t in trials)
+    assert {t.state for t in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert Counter(Counter(t.user_attrs["process"] for t in trials).values()) == {n_trials: 2}
     assert all("nasmorph:weights" in t.user_attrs for t in trials)
     # Children in either process descend from donors of the other.

@@ -7,11 +7,27 @@ from os import PathLike, fspath
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from optuna_nas_morph.ir import Architecture
+from optuna_nas_morph.ir import Architecture, ops
 from optuna_nas_morph.morphisms import fresh_weights
 from optuna_nas_morph.nets import Network, example_inputs, unwrapped
+
+
+class _AdaptivePool(nn.Module):
+    """What ONNX has not: an adaptive pooling, here for a known size of the input."""
+
+    def __init__(self, op: ops.AdaptivePool) -> None:
+        super().__init__()
+        self.pool = torch.mean if op.kind == "avg" else torch.amax
+        self.output_size = op.output_size
+
+    def forward(self, x: Tensor) -> Tensor:
+        for axis, n in enumerate(self.output_size, 2):
+            size = x.shape[axis]
+            windows = [(i * size // n, -(-(i + 1) * size // n)) for i in range(n)]
+            x = torch.cat([self.pool(x.narrow(axis, a, b - a), axis, keepdim=True) for a, b in windows], axis)
+        return x
 
 
 def export_onnx(network: nn.Module | Architecture, path: str | PathLike[str]) -> None:
@@ -30,6 +46,7 @@ def export_onnx(network: nn.Module | Architecture, path: str | PathLike[str]) ->
     Raises:
         ImportError: If onnx or onnxscript is not installed.
         TypeError: If it is neither a network nor an architecture.
+        ValueError: If it has no operation: its output would be its input.
     """
     try:
         import onnxscript  # noqa: F401  it imports onnx
@@ -43,6 +60,11 @@ def export_onnx(network: nn.Module | Architecture, path: str | PathLike[str]) ->
     else:
         own = copy.deepcopy(unwrapped(network)).cpu()
     architecture = own.architecture
+    if architecture.output in architecture.inputs:
+        raise ValueError(f"network must have an operation but is the input {architecture.output!r} alone.")
+    for node in architecture.nodes:
+        if isinstance(node.op, ops.AdaptivePool):
+            setattr(own, node.name, _AdaptivePool(node.op))
     batch = torch.export.Dim("batch")
     torch.onnx.export(
         own.float().eval(),

@@ -1,4 +1,4 @@
-"""The interface of a morphism: a change of an architecture that keeps the function of its network."""
+"""The interface of a morphism: a change of an architecture that keeps the function of its network, or nearly so."""
 
 from __future__ import annotations
 
@@ -41,9 +41,22 @@ class Morphism(ABC):
             MORPHISMS[cls.morphism_name] = cls
 
     @property
+    def exact(self) -> bool:
+        """Whether the function is kept in eval mode, whatever the weights."""
+        return True
+
+    @property
     def exact_train(self) -> bool:
         """Whether the function is kept in train mode too."""
-        return True
+        return self.exact
+
+    def settled(self, parent: Architecture, site: Site, weights: Weights) -> Morphism:
+        """This morphism with all that it takes from the values of weights settled; by default there is nothing.
+
+        Which channels are the smallest, say. The settled morphism does to any weights what this one does to these, so
+        that optimizers' moments go the same way as the weights.
+        """
+        return self
 
     @abstractmethod
     def candidates(self, architecture: Architecture) -> Iterable[Site]:
@@ -78,7 +91,7 @@ class Morphism(ABC):
         Returns:
             One tensor for each of ``child.params``. Tensors that did not change are those of ``weights``, not copies.
             Every entry is a multiple of one entry of ``weights``, plus a constant; neither they nor what is drawn
-            depend on the values of ``weights`` (`find_origins` relies on it).
+            depend on the values of ``weights``, once `settled` (`find_origins` relies on it).
         """
 
     def sites(self, architecture: Architecture) -> tuple[Site, ...]:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from optuna_nas_morph.ir import Architecture, Node, TensorSpec
-from optuna_nas_morph.ir.ops import Activation, Add, BatchNorm, Conv, Dropout, Input, LayerNorm, Linear, Op
+from optuna_nas_morph.ir.ops import (
+    Activation,
+    Add,
+    BatchNorm,
+    Conv,
+    Dropout,
+    Input,
+    LayerNorm,
+    Linear,
+    Op,
+    ParametricActivation,
+)
 
 _FINISHERS = (BatchNorm, LayerNorm, Activation)
 
@@ -40,6 +51,19 @@ def block_end_refusal(architecture: Architecture, name: str) -> str | None:
     if all(isinstance(op, Add) for op in followers):
         return "only a sum follows, which ends the branch"
     return None
+
+
+def followers_of(architecture: Architecture, name: str) -> list[Node]:
+    """The norms, activations and dropouts behind a layer that belong to it: each is all that the one before feeds."""
+    block: list[Node] = []
+    while True:
+        followers = architecture.consumers[name]
+        node = architecture[followers[0]] if len(followers) == 1 else None
+        belongs = node is not None and isinstance(node.op, (*_FINISHERS, ParametricActivation, Dropout))
+        if node is None or not belongs or node.name == architecture.output:
+            return block
+        block.append(node)
+        name = node.name
 
 
 def mixing_layer(spec: TensorSpec, width: int, kernel_size: int) -> Conv | Linear:

@@ -42,7 +42,7 @@ def find_origins(
 
     Args:
         morphism:
-            The morphism.
+            The morphism, `Morphism.settled`.
         parent:
             Where it was applied to.
         child:

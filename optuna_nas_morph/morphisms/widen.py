@@ -56,7 +56,7 @@ class Widen(Morphism):
             yield (name, str(offset)) if offset else (name,)
 
     def refusal(self, architecture: Architecture, site: Site) -> str | None:
-        group = _group(architecture, site)
+        group = group_at(architecture, site)
         if group is None:
             return "no channel group starts there"
         blockers = architecture.groups.blockers[group]
@@ -64,7 +64,7 @@ class Widen(Morphism):
 
     def _apply(self, architecture: Architecture, site: Site) -> Architecture:
         groups = architecture.groups
-        group = _group(architecture, site)
+        group = group_at(architecture, site)
         sizes = [self._new_size(n) if g == group else n for g, n in enumerate(groups.sizes)]
         ops: dict[str, Op] = {}
         for node in architecture.nodes:
@@ -76,7 +76,7 @@ class Widen(Morphism):
     def transfer(
         self, parent: Architecture, child: Architecture, site: Site, weights: Weights, rng: np.random.Generator
     ) -> dict[str, Tensor]:
-        group = _group(parent, site)
+        group = group_at(parent, site)
         if group is None:
             raise MorphismError(f"{self}: no channel group starts at {site}.")
         n_old = parent.groups.sizes[group]
@@ -110,7 +110,7 @@ class Widen(Morphism):
         return max(size + 1, round(size * self.factor))
 
 
-def _group(architecture: Architecture, site: Site) -> int | None:
+def group_at(architecture: Architecture, site: Site) -> int | None:
     """The group that a site names."""
     if len(site) not in (1, 2) or not (len(site) == 1 or site[1].isdecimal()):
         return None

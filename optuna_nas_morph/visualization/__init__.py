@@ -12,6 +12,7 @@ from optuna_nas_morph.visualization.growth import plot_growth
 from optuna_nas_morph.visualization.inheritance import plot_inheritance
 from optuna_nas_morph.visualization.lineage import plot_lineage
 from optuna_nas_morph.visualization.lineage_svg import lineage_to_svg
+from optuna_nas_morph.visualization.motifs import plot_motifs
 from optuna_nas_morph.visualization.pareto import plot_pareto
 from optuna_nas_morph.visualization.plotly_imports import is_available
 from optuna_nas_morph.visualization.theme import DARK, LIGHT, Theme
@@ -29,5 +30,6 @@ __all__ = [
     "plot_growth",
     "plot_inheritance",
     "plot_lineage",
+    "plot_motifs",
     "plot_pareto",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -62,7 +63,12 @@ def inherit(
 
 
 def inherit_moments(
-    space: MorphSpace, steps: Sequence[Step], n_done: int, moments: Moments, rng: np.random.Generator
+    space: MorphSpace,
+    steps: Sequence[Step],
+    n_done: int,
+    moments: Moments,
+    weights: Mapping[str, Tensor],
+    rng: np.random.Generator,
 ) -> Moments:
     """An optimizer's moments for the end of a chain of steps, as `inherit` gives the weights.
 
@@ -75,16 +81,21 @@ def inherit_moments(
             How many of the steps the donor had taken.
         moments:
             Those of the donor's optimizer.
+        weights:
+            The donor's weights, by which some morphisms choose.
         rng:
             In the state in which `inherit` took it, so that both see the same draws.
 
     Raises:
-        WeightsMismatchError: If the moments are not of the donor's architecture.
+        WeightsMismatchError: If the moments or the weights are not of the donor's architecture.
     """
     architecture = space.replay(steps[:n_done])
     check_moments(architecture, moments)
+    check_weights(architecture, weights)
     for step in steps[n_done:]:
         child = space.apply(architecture, step)
-        moments = push(step.morphism, architecture, child, step.site, moments, rng)
+        morphism = step.morphism.settled(architecture, step.site, weights)
+        weights = morphism.transfer(architecture, child, step.site, weights, copy.deepcopy(rng))
+        moments = push(morphism, architecture, child, step.site, moments, rng)
         architecture = child
     return moments

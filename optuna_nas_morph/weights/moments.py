@@ -72,7 +72,7 @@ def push(
 
     Args:
         morphism:
-            The morphism.
+            The morphism, `Morphism.settled`.
         parent:
             Architecture that the moments belong to.
         child:

@@ -48,7 +48,7 @@ internal_warnings = pytest.mark.filterwarnings(
 
 
 @internal_warnings
-@pytest.mark.parametrize("name", ["gate", "two_inputs", "self_attention"])
+@pytest.mark.parametrize("name", ["gate", "two_inputs", "self_attention", "adaptive_pool2d"])
 def test_some_operations(name: str, tmp_path: Path) -> None:
     network = random_network(EXAMPLES[name])
     check_onnx(network, network, tmp_path / "model.onnx")
@@ -56,7 +56,7 @@ def test_some_operations(name: str, tmp_path: Path) -> None:
 
 @internal_warnings
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in EXAMPLES if name != "input"])
+@pytest.mark.parametrize("name", [name for name in EXAMPLES if not name.startswith("input")])
 def test_every_operation(name: str, tmp_path: Path) -> None:
     network = random_network(EXAMPLES[name])
     check_onnx(network, network, tmp_path / "model.onnx")
@@ -112,6 +112,12 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path, monkey
     with pytest.raises(ImportError, match=r"needs 'onnxscript', .* run `pip install optuna-nas-morph\[onnx\]`"):
         export_onnx(EXAMPLES["linear"], tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_network_without_operations_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    with pytest.raises(ValueError, match="network must have an operation but is the input"):
+        export_onnx(EXAMPLES["input"], tmp_path / "model.onnx")
 
 
 def test_other_modules_are_refused(tmp_path: Path) -> None:

@@ -24,8 +24,10 @@ from optuna_nas_morph.ir.ops import (
     Linear,
     Multiply,
     Op,
+    ParametricActivation,
     Pool,
     PositionEmbedding,
+    Scale,
     ToTokens,
 )
 from optuna_nas_morph.nets import build_layer
@@ -83,6 +85,9 @@ def test_single_operations_never_contradict(name: str) -> None:
         (Dropout(), True),
         *((Activation(name), True) for name in ACTIVATIONS),
         (Activation("leaky_relu", -0.5), True),
+        (Scale(2.0), True),
+        (Scale(-2.0), False),
+        (ParametricActivation("relu"), False),
         (BatchNorm(), False),
         (LayerNorm(), False),
         (Conv(2, (1, 1)), False),

@@ -29,21 +29,26 @@ from optuna_nas_morph.ir.ops import (
     LayerNorm,
     Linear,
     Multiply,
+    ParametricActivation,
     PatchEmbedding,
     Pool,
     PositionEmbedding,
+    Scale,
     SelfAttention,
     TokenEmbedding,
     ToTokens,
 )
 from tests.strategies import architectures, random_architecture
 
-GOLDEN = Path(__file__).with_name("golden_v1.json")
-GOLDEN_FINGERPRINT = "3d15b745d9d3cfbc0b243a323d97b9e4"
+GOLDEN_FINGERPRINTS = {
+    "golden_v1": "3d15b745d9d3cfbc0b243a323d97b9e4",
+    "golden_v1_blends": "7187a9bd88145140cfb23662f4f7e74e",
+}
+"""By the name of a file beside this one. Operations that came later have files of their own: a file never changes."""
 
 
 def golden_architecture() -> Architecture:
-    """Every operation, every field at another value than its default somewhere."""
+    """Every operation that there was at first, every field at another value than its default somewhere."""
     return Architecture(
         (
             Node("image", Input((3, 8, 8))),
@@ -83,22 +88,43 @@ def golden_architecture() -> Architecture:
     )
 
 
-def test_golden_file_holds_every_operation() -> None:
-    assert {node.op.op_name for node in golden_architecture().nodes} == set(OPS)
+def golden_blends() -> Architecture:
+    """Constants, and activations that are blended in."""
+    return Architecture(
+        (
+            Node("image", Input((3, 8, 8))),
+            Node("blend", ParametricActivation("silu"), ("image",)),
+            Node("half", Scale(-0.5), ("blend",)),
+        )
+    )
 
 
-def test_golden_file_is_written_byte_for_byte() -> None:
+GOLDEN = {"golden_v1": golden_architecture(), "golden_v1_blends": golden_blends()}
+
+
+def golden_text(name: str) -> str:
+    return Path(__file__).with_name(f"{name}.json").read_text(encoding="utf-8")
+
+
+def test_golden_files_hold_every_operation() -> None:
+    assert {node.op.op_name for architecture in GOLDEN.values() for node in architecture.nodes} == set(OPS)
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_files_are_written_byte_for_byte(name: str) -> None:
     """A change here breaks every stored study: raise the version and keep reading this one."""
-    assert golden_architecture().to_json() + "\n" == GOLDEN.read_text(encoding="utf-8")
+    assert GOLDEN[name].to_json() + "\n" == golden_text(name)
 
 
-def test_golden_file_is_read() -> None:
-    assert Architecture.from_json(GOLDEN.read_text(encoding="utf-8")) == golden_architecture()
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_files_are_read(name: str) -> None:
+    assert Architecture.from_json(golden_text(name)) == GOLDEN[name]
 
 
-def test_golden_fingerprint() -> None:
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_fingerprints(name: str) -> None:
     """Fingerprints are stored in studies too."""
-    assert golden_architecture().fingerprint == GOLDEN_FINGERPRINT
+    assert GOLDEN[name].fingerprint == GOLDEN_FINGERPRINTS[name]
 
 
 def check_round_trip(architecture: Architecture) -> None:

@@ -16,7 +16,18 @@ import numpy as np
 
 from optuna_nas_morph import presets
 from optuna_nas_morph.ir import Architecture
-from optuna_nas_morph.morphisms import Deepen, GrowKernel, InsertResidualBlock, Morphism, Widen
+from optuna_nas_morph.morphisms import (
+    Branch,
+    Deepen,
+    GrowKernel,
+    InsertActivation,
+    InsertDepthwiseSeparable,
+    InsertResidualBlock,
+    InsertSqueezeExcite,
+    Morphism,
+    Ungroup,
+    Widen,
+)
 from optuna_nas_morph.spaces import DEFAULT_MORPHISMS, MorphSpace
 from tests.morphisms.same_function import difference, in_float32, random_weights, rounding
 
@@ -31,6 +42,14 @@ MORPHISMS: tuple[Morphism, ...] = (
     InsertResidualBlock(5, "gelu"),
     InsertResidualBlock(3, "relu", norm=False),
     GrowKernel(4, 9),
+    Branch("concat"),
+    Branch("add"),
+    InsertActivation("silu"),
+    InsertDepthwiseSeparable("relu"),
+    InsertDepthwiseSeparable("linear", 5),
+    InsertSqueezeExcite(4),
+    InsertSqueezeExcite(2, "hardsigmoid"),
+    Ungroup(),
 )
 """Every morphism, with every choice of its fields that takes another path. Softplus is exact to 2e-9 only."""
 

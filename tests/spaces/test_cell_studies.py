@@ -166,7 +166,10 @@ def test_the_fingerprint_is_recorded_and_nothing_of_an_open_space() -> None:
     study.optimize(make_objective(TINY), n_trials=3)
     for trial in study.trials:
         choices = {edge: trial.params[f"arch/{edge}"] for edge in EDGES}
-        assert trial.user_attrs == {"nasmorph:fingerprint": to_graph(choices).fingerprint}
+        assert trial.user_attrs == {
+            "nasmorph:fingerprint": to_graph(choices).fingerprint,
+            "nasmorph:trial": trial.number,
+        }
 
 
 def test_asking_twice_gives_the_same_cell() -> None:

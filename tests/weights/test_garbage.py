@@ -348,7 +348,7 @@ def test_a_search_stays_within_its_bounds_in_silence(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         study.optimize(make_objective(), n_trials=20)
-    assert all(t.state == TrialState.COMPLETE for t in study.trials)
+    assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert not any("nasmorph:fallback" in t.user_attrs for t in study.trials)
     at_most = 2 + 2 + sum(1 for _ in range(SPACE.max_morphisms)) * 2
     assert 0 < len(files(tmp_path)) <= at_most
@@ -430,7 +430,7 @@ def test_workers_that_publish_load_and_collect_at_once(tmp_path: Path) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         study.optimize(make_objective(), n_trials=40, n_jobs=4)
-    assert all(t.state == TrialState.COMPLETE for t in study.trials)
+    assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
     # Two that announce at once may overwrite each other: a warning at most, never a failure.
     assert all("could not inherit" in str(w.message) for w in caught)
     store.collect(study)

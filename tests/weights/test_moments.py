@@ -12,8 +12,9 @@ from torch import Tensor
 
 from optuna_nas_morph.errors import WeightsMismatchError
 from optuna_nas_morph.ir import Architecture
-from optuna_nas_morph.morphisms import Morphism, Widen, find_origins
+from optuna_nas_morph.morphisms import Morphism, PruneChannels, Widen, find_origins
 from optuna_nas_morph.nets import Network
+from optuna_nas_morph.spaces import MorphSpace, Step
 from optuna_nas_morph.weights.inherit import inherit, inherit_moments
 from optuna_nas_morph.weights.moments import check_moments, push
 from tests.morphisms.architectures import HAND_MADE
@@ -102,13 +103,17 @@ def test_what_did_not_change_keeps_its_moments_exactly(morphism: Morphism, archi
         pushed = push(morphism, architecture, child, site, moments, generator())
         check_moments(child, pushed)
         touched = {n for n in after if n not in weights or after[n] is not weights[n]}
+        found = find_origins(morphism, architecture, child, site, generator())
+        trained = {n for n, param in child.params.items() if not param.buffer}
         for moment in (*KNOWN, "step"):
             for name in moments[moment].keys() - touched:
                 assert torch.equal(pushed[moment][name], moments[moment][name])
                 assert pushed[moment][name].dtype == torch.float32
             # A parameter that is all new counts its steps from 0.
-            assert pushed[moment].keys() <= moments[moment].keys()
-        for name in pushed["step"]:
+            assert pushed[moment].keys() == {
+                n for n, source in found.sources.items() if n in trained and source.max() >= 0
+            }
+        for name in pushed["step"].keys() & moments["step"].keys():
             assert pushed["step"][name] == moments["step"][name]
     assert all(torch.equal(moments[m][n], t) for m, tensors in before.items() for n, t in tensors.items())
 
@@ -159,7 +164,7 @@ def test_a_chain_of_steps_sees_the_draws_of_the_weights(seed: int) -> None:
     weights = random_weights(start, rng)
     first, second = (np.random.default_rng(9) for _ in range(2))
     after = inherit(CNN_SPACE, end.steps, 1, weights, first)
-    pushed = inherit_moments(CNN_SPACE, end.steps, 1, {"exp_avg": gradient(start, weights)}, second)["exp_avg"]
+    pushed = inherit_moments(CNN_SPACE, end.steps, 1, {"exp_avg": gradient(start, weights)}, weights, second)["exp_avg"]
     assert first.bit_generator.state == second.bit_generator.state
     # Along what becomes of any change of the parent, the child's loss changes as the parent's did.
     change = random_weights(start, rng)
@@ -167,6 +172,22 @@ def test_a_chain_of_steps_sees_the_draws_of_the_weights(seed: int) -> None:
     theirs = sum(float((gradient(start, weights)[name] * change[name]).sum()) for name in gradient(start, weights))
     ours = sum(float((moment * (changed[name] - after[name])).sum()) for name, moment in pushed.items())
     assert ours == pytest.approx(theirs, rel=1e-9)
+
+
+def test_moments_go_where_the_values_of_the_weights_send_the_weights() -> None:
+    space = MorphSpace(MLP, (Widen(2.0), PruneChannels(2.0)))
+    steps = (Step(Widen(2.0), ("a",)), Step(PruneChannels(2.0), ("a",)), Step(PruneChannels(4.0 / 2), ("b",)))
+    weights = random_weights(MLP, np.random.default_rng(0))
+    moments = {"exp_avg": {n: 3 * w for n, w in weights.items()}}
+    after = inherit(space, steps, 0, weights, np.random.default_rng(3))
+    pushed = inherit_moments(space, steps, 0, moments, weights, np.random.default_rng(3))["exp_avg"]
+    # Copies of a unit share its moments: half of 3 times what the unit has.
+    for name in ("a.weight", "b.bias", "fc.weight"):
+        ratio = pushed[name] / after[name]
+        assert bool(((ratio - 3).abs().minimum((ratio - 1.5).abs()) < 1e-9).all()), name
+    assert torch.allclose(pushed["b.bias"], 3 * after["b.bias"])
+    with pytest.raises(WeightsMismatchError, match=r"weights must hold 'a.weight'"):
+        inherit_moments(space, steps, 0, moments, {}, np.random.default_rng(3))
 
 
 @pytest.mark.parametrize(

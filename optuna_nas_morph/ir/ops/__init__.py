@@ -16,9 +16,11 @@ from optuna_nas_morph.ir.ops.input import Input
 from optuna_nas_morph.ir.ops.layer_norm import LayerNorm
 from optuna_nas_morph.ir.ops.linear import Linear
 from optuna_nas_morph.ir.ops.multiply import Multiply
+from optuna_nas_morph.ir.ops.parametric_activation import ParametricActivation
 from optuna_nas_morph.ir.ops.patch_embedding import PatchEmbedding
 from optuna_nas_morph.ir.ops.pool import Pool
 from optuna_nas_morph.ir.ops.position_embedding import PositionEmbedding
+from optuna_nas_morph.ir.ops.scale import Scale
 from optuna_nas_morph.ir.ops.to_tokens import ToTokens
 from optuna_nas_morph.ir.ops.token_embedding import TokenEmbedding
 
@@ -43,9 +45,11 @@ __all__ = [
     "Multiply",
     "Op",
     "Param",
+    "ParametricActivation",
     "PatchEmbedding",
     "Pool",
     "PositionEmbedding",
+    "Scale",
     "SelfAttention",
     "ToTokens",
     "TokenEmbedding",

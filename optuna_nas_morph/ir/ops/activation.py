@@ -23,6 +23,9 @@ _TORCH = {
 ACTIVATIONS = tuple(_TORCH)
 """Names of the functions, as in ``torch.nn.functional``."""
 
+SAVES_OUTPUT = frozenset({"relu", "sigmoid", "tanh"})
+"""Functions of which PyTorch saves the output for the backward pass; of the others the input."""
+
 _LINEAR_ODD_PART = frozenset({"relu", "gelu", "silu", "softplus", "hardswish"})
 
 
@@ -66,8 +69,7 @@ class Activation(Op):
         return inputs[0]
 
     def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
-        from_output = self.function in ("relu", "sigmoid", "tanh")
-        return Saved(output=True) if from_output else Saved(inputs=(0,))
+        return Saved(output=True) if self.function in SAVES_OUTPUT else Saved(inputs=(0,))
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         arguments = {"negative_slope": self.negative_slope} if self.function == "leaky_relu" else {}
