@@ -31,6 +31,7 @@ from optuna_nas_morph.spaces import CellSpace, Descendant, MorphSpace
 from optuna_nas_morph.weights import WeightRecord, WeightStore, optimizers, resolve
 from optuna_nas_morph.weights.inherit import check_weights, inherit, inherit_moments
 from optuna_nas_morph.weights.moments import Moments, check_moments
+from optuna_nas_morph.weights.probe import calibrated, check_probe, drift
 from optuna_nas_morph.weights.wrappers import parameters_of, state_dict_of
 
 
@@ -67,7 +68,12 @@ def suggest_architecture(trial: BaseTrial, space: MorphSpace | CellSpace) -> Arc
 
 
 def suggest_network(
-    trial: BaseTrial, space: MorphSpace, *, budget: float | None = None, max_inherited_epochs: float | None = None
+    trial: BaseTrial,
+    space: MorphSpace,
+    *,
+    budget: float | None = None,
+    max_inherited_epochs: float | None = None,
+    probe: Tensor | Sequence[Tensor] | None = None,
 ) -> Network:
     """Suggest an architecture and build its network, with the weights of its nearest ancestor.
 
@@ -95,6 +101,12 @@ def suggest_network(
             Most training that inherited weights may have behind them: ancestors with more are passed over, and without
             a younger one the network starts from scratch. So no lineage lives on its age alone. By default there is no
             limit. Training that is not recorded counts as none.
+        probe:
+            A batch of training inputs, of shape ``(samples, *input_shape)``, or one per input of the network. With it,
+            batch norms that were inserted since the donor get its statistics (`InsertBatchNorm`), and how far the
+            function has moved since is noted in the user attribute ``nasmorph:drift``: the root mean square of the
+            differences of outputs over the standard deviation of the donor's outputs. That is rounding, but for
+            morphisms that are not exact.
 
     Returns:
         The network, on the CPU and in train mode; ``network.architecture`` is its architecture.
@@ -103,16 +115,17 @@ def suggest_network(
         SpaceMismatchError: If the study was made with another space.
         EncodingError: If a value that was enqueued or fixed is not one that the space knows.
         StoreError: If the store is not the one of the study.
-        ValueError: If ``budget`` or ``max_inherited_epochs`` is negative.
+        ValueError: If ``budget`` or ``max_inherited_epochs`` is negative, or ``probe`` does not fit the network.
     """
     for name, value in (("budget", budget), ("max_inherited_epochs", max_inherited_epochs)):
         if value is not None and not value >= 0:
             raise ValueError(f"{name} must be a non-negative number of epochs but got {value!r}.")
     descendant, ancestors = _suggest(trial, space)
+    batches = None if probe is None else check_probe(space.seed, probe)
     rng = _generator(trial)
     weights: dict[str, Tensor] | None = None
     if isinstance(trial, optuna.Trial):
-        weights = _inherited_weights(trial, space, descendant, ancestors, rng, budget, max_inherited_epochs)
+        weights = _inherited_weights(trial, space, descendant, ancestors, rng, budget, max_inherited_epochs, batches)
     if weights is None:
         weights = fresh_weights(descendant.architecture, rng)
     network = _skip_init(descendant.architecture)
@@ -362,6 +375,7 @@ def _inherited_weights(
     rng: np.random.Generator,
     budget: float | None,
     max_epochs: float | None,
+    probe: Sequence[Tensor] | None,
 ) -> dict[str, Tensor] | None:
     """Weights from the nearest ancestor whose weights can be used, and a record of how it went."""
     store = resolve(trial.study)
@@ -379,13 +393,18 @@ def _inherited_weights(
             inherited = float(epochs) if isinstance(epochs, int | float) else 0.0
             if max_epochs is not None and inherited > max_epochs:
                 continue
-            weights = inherit(space, descendant.steps, n_done, store.load(record), rng)
+            donated = store.load(record)
+            weights = inherit(space, descendant.steps, n_done, donated, rng)
         except WeightsError as e:
             if not _is_garbage(trial.study, ancestor.number, e):
                 fallback.append(f"trial {ancestor.number}: {e}")
         else:
             lineage.record_inheritance(trial, ancestor.number, inherited, budget, fallback)
             _warn_of(trial, fallback, f"it starts from trial {ancestor.number}")
+            if probe is not None:
+                weights = calibrated(space, descendant.steps, n_done, weights, probe)
+                donor = space.replay(descendant.steps[:n_done])
+                lineage.record_drift(trial, drift(donor, donated, descendant.architecture, weights, probe))
             return weights
     lineage.record_inheritance(trial, None, 0.0, budget, fallback)
     _warn_of(trial, fallback, "it starts from scratch")

@@ -257,7 +257,10 @@ class MorphSpace:
         return (False, False, False)
 
     def features(self, candidate: Descendant) -> tuple[float, ...]:
-        """Logarithms of parameters, operations and nodes relative to the seed and the limits of the space: 0 to 1."""
+        """Logarithms of parameters, operations and nodes relative to the seed and the limits of the space.
+
+        0 to 1, and below 0 where a shrink has made an architecture smaller than the seed.
+        """
 
         def scale(value: int, low: int, high: int) -> float:
             return math.log(max(1, value) / max(1, low)) / math.log(2 * max(1, high) / max(1, low))
