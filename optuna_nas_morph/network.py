@@ -84,7 +84,8 @@ def suggest_network(
     space (`WeightStore.collect`) are passed over in silence.
 
     A trial whose user attribute ``nasmorph:kind`` is ``"fresh"`` (a control of `MorphBOSampler`, or enqueued so) starts
-    from scratch, and so does every trial of a study that `finalize` has made.
+    from scratch, and so does every trial of a study that `finalize` has made. In a space that has weights
+    (`MorphSpace.from_module`) that means from these, with all morphisms replayed.
 
     What is drawn depends on the sampler's seed (if it is a `MorphBOSampler`; else on the name of the study) and on the
     number of the trial, not on PyTorch's global generator.
@@ -92,7 +93,7 @@ def suggest_network(
     Args:
         trial:
             A trial of a study. For a :class:`~optuna.trial.FixedTrial` or :class:`~optuna.trial.FrozenTrial`, which
-            have no study, weights are fresh.
+            have no study, it starts from scratch.
         space:
             Where to search.
         budget:
@@ -115,6 +116,7 @@ def suggest_network(
         SpaceMismatchError: If the study was made with another space.
         EncodingError: If a value that was enqueued or fixed is not one that the space knows.
         StoreError: If the store is not the one of the study.
+        WeightsError: If the weights that the space starts from are not at hand and not in the store.
         ValueError: If ``budget`` or ``max_inherited_epochs`` is negative, or ``probe`` does not fit the network.
     """
     for name, value in (("budget", budget), ("max_inherited_epochs", max_inherited_epochs)):
@@ -125,9 +127,10 @@ def suggest_network(
     rng = _generator(trial)
     weights: dict[str, Tensor] | None = None
     if isinstance(trial, optuna.Trial):
+        _publish_seed(trial, space)
         weights = _inherited_weights(trial, space, descendant, ancestors, rng, budget, max_inherited_epochs, batches)
     if weights is None:
-        weights = fresh_weights(descendant.architecture, rng)
+        weights = _first_weights(trial, space, descendant, rng, batches)
     network = _skip_init(descendant.architecture)
     network.load_state_dict(weights, assign=False)
     return network
@@ -401,14 +404,66 @@ def _inherited_weights(
         else:
             lineage.record_inheritance(trial, ancestor.number, inherited, budget, fallback)
             _warn_of(trial, fallback, f"it starts from trial {ancestor.number}")
-            if probe is not None:
-                weights = calibrated(space, descendant.steps, n_done, weights, probe)
-                donor = space.replay(descendant.steps[:n_done])
-                lineage.record_drift(trial, drift(donor, donated, descendant.architecture, weights, probe))
-            return weights
+            return weights if probe is None else _fitted(trial, space, descendant, n_done, donated, weights, probe)
     lineage.record_inheritance(trial, None, 0.0, budget, fallback)
-    _warn_of(trial, fallback, "it starts from scratch")
+    _warn_of(
+        trial, fallback, "it starts from scratch" if space.weights is None else "it starts from the seed's weights"
+    )
     return None
+
+
+def _fitted(
+    trial: BaseTrial,
+    space: MorphSpace,
+    descendant: Descendant,
+    n_done: int,
+    donated: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    probe: Sequence[Tensor],
+) -> dict[str, Tensor]:
+    """Inherited weights with batch norms calibrated on a probe, and a record of how far the function moved."""
+    result = calibrated(space, descendant.steps, n_done, weights, probe)
+    if isinstance(trial, optuna.Trial):
+        donor = space.replay(descendant.steps[:n_done])
+        lineage.record_drift(trial, drift(donor, donated, descendant.architecture, result, probe))
+    return result
+
+
+def _publish_seed(trial: optuna.Trial, space: MorphSpace) -> None:
+    """Store the weights that a space starts from, for processes that know only their digest."""
+    if space.weights is not None and space.weights.tensors is not None:
+        store = resolve(trial.study)
+        try:
+            store.publish_seed(space.weights)
+        except StoreError as e:  # A full disk is a normal event; here the weights are at hand.
+            warnings.warn(f"Other processes will not find the weights of the seed: {e}", stacklevel=3)
+
+
+def _first_weights(
+    trial: BaseTrial,
+    space: MorphSpace,
+    descendant: Descendant,
+    rng: np.random.Generator,
+    probe: Sequence[Tensor] | None,
+) -> dict[str, Tensor]:
+    """Weights of a network that inherits from no other trial: the seed's with all steps replayed, else fresh ones.
+
+    Raises:
+        WeightsError: If the space has weights of which only the digest is known here, and the store has them not.
+    """
+    seed = space.weights
+    if seed is None:
+        return fresh_weights(descendant.architecture, rng)
+    if seed.tensors is None:
+        if not isinstance(trial, optuna.Trial):
+            raise WeightsMissingError(
+                "space must have the weights of its seed where there is no study: use the one that "
+                "MorphSpace.from_module returned."
+            )
+        seed = resolve(trial.study).load_seed(seed)
+    assert seed.tensors is not None
+    weights = inherit(space, descendant.steps, 0, seed.tensors, rng)
+    return weights if probe is None else _fitted(trial, space, descendant, 0, seed.tensors, weights, probe)
 
 
 def _donated_moments(trial: optuna.Trial, donor: int | None, optimizer: Mapping[str, Any]) -> Moments:
