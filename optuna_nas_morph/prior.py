@@ -72,8 +72,8 @@ class Prior:
         columns = self._columns(encoder)
         if not comparable or len(observed) < 2 or (self.space is None and not columns.any()):
             warnings.warn(
-                f"prior_studies has {self.name!r}, which says nothing here: it has no trial with hyperparameters in the "
-                "ranges of this study, or neither architectures nor hyperparameters in common with it.",
+                f"prior_studies has {self.name!r}, which says nothing here: it has no two trials with hyperparameters "
+                "in the ranges of this study, or neither architectures nor hyperparameters in common with it.",
                 stacklevel=2,
             )
             return []

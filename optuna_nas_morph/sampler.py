@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 N_CLAIMS = 3
 """Proposals at most for one trial, where other workers claim the same at the same moment."""
 
+N_STARTUP_AFTER_PRIORS = 3
+"""Trials before the first proposal of a sampler with prior studies."""
+
 
 class MorphBOSampler(BaseSampler):
     """Bayesian optimisation over architectures and hyperparameters.
@@ -102,7 +105,8 @@ class MorphBOSampler(BaseSampler):
             Finished studies of other tasks, to start from what they say: of the same space, or of another whose
             architectures have parts in common. Directions may differ, the number of objectives may not. The objective
             of this study is thought to follow theirs as far as its own trials show that it does, see
-            `optuna_nas_morph.prior`; theirs are read once, when the first proposal needs them.
+            `optuna_nas_morph.prior`; theirs are read once, when the first proposal needs them. At most 3 trials are
+            startup trials then.
     """
 
     def __init__(
@@ -347,7 +351,13 @@ class MorphBOSampler(BaseSampler):
 
     def _is_startup(self, task: Task, history: History) -> bool:
         usable = (o for o in history.observations if task.cube.contains(o.hyperparameters))
-        return sum(o.values is not None for o in usable) < max(1, self._n_startup_trials)
+        return sum(o.values is not None for o in usable) < self._n_startup
+
+    @property
+    def _n_startup(self) -> int:
+        """Values to wait for. Where earlier studies say where to look, those by which to tell whether they are right."""
+        most = N_STARTUP_AFTER_PRIORS if self._prior_studies else self._n_startup_trials
+        return max(1, min(self._n_startup_trials, most))
 
     def _propose_once(self, task: Task, history: History, rng: np.random.Generator) -> Proposal:
         from optuna_nas_morph.proposal import Settings, propose, propose_startup
@@ -373,7 +383,7 @@ class MorphBOSampler(BaseSampler):
 
     def _past_startup(self, study: Study) -> bool:
         finished = study._get_trials(deepcopy=False, states=(TrialState.COMPLETE,), use_cache=True)
-        return len(finished) >= max(1, self._n_startup_trials)
+        return len(finished) >= self._n_startup
 
 
 def scheduled_kind(number: int, share: float) -> Kind:
