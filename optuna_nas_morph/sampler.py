@@ -105,7 +105,7 @@ class MorphBOSampler(BaseSampler):
             Finished studies of other tasks, to start from what they say: of the same space, or of another whose
             architectures have parts in common. Directions may differ, the number of objectives may not. The objective
             of this study is thought to follow theirs as far as its own trials show that it does, see
-            `optuna_nas_morph.prior`; theirs are read once, when the first proposal needs them. At most 3 trials are
+            `optuna_nas_morph.prior`; theirs are read once, before the first trial. At most 3 trials are
             startup trials then.
     """
 
@@ -180,7 +180,8 @@ class MorphBOSampler(BaseSampler):
             self._independent_sampler.reseed_rng()
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Pass on to the independent sampler."""
+        """Read the prior studies, whose errors no parameter shall be blamed for; pass on to the independent sampler."""
+        self._priors(len(study.directions))
         if self._independent_sampler is not None:
             self._independent_sampler.before_trial(study, trial)
 
@@ -355,7 +356,7 @@ class MorphBOSampler(BaseSampler):
 
     @property
     def _n_startup(self) -> int:
-        """Values to wait for. Where earlier studies say where to look, those by which to tell whether they are right."""
+        """Values to wait for: where earlier studies say where to look, those that show whether they are right."""
         most = N_STARTUP_AFTER_PRIORS if self._prior_studies else self._n_startup_trials
         return max(1, min(self._n_startup_trials, most))
 
@@ -396,7 +397,7 @@ def scheduled_kind(number: int, share: float) -> Kind:
 
 def _checked(studies: Sequence[Study]) -> tuple[Study, ...]:
     """Prior studies, if each has something to say."""
-    if isinstance(studies, Study) or not all(isinstance(study, Study) for study in studies):
+    if not isinstance(studies, Sequence) or not all(isinstance(study, Study) for study in studies):
         raise TypeError(f"prior_studies must be a sequence of optuna.Study but got {studies!r}.")
     for study in studies:
         values = {tuple(t.values) for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}

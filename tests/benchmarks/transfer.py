@@ -10,9 +10,8 @@ distant    a third table
 permuted   the related table, its values shuffled among the cells: nothing can be learned from it
 opposite   the related table, its values negated: what was good is bad
 
-and given to the sampler. So the last two show how soon a harmful prior is outgrown. ``early`` has no prior either, but as
-short a startup as samplers with one. For tables see
-``python -m tests.benchmarks.nas_bench_201 --help``.
+and given to the sampler. So the last two show how soon a harmful prior is outgrown. ``early`` has no prior either, but
+as short a startup as samplers with one. For tables see ``python -m tests.benchmarks.nas_bench_201 --help``.
 """
 
 from __future__ import annotations
