@@ -34,6 +34,7 @@ from optuna_nas_morph.network import (
     suggest_network,
 )
 from optuna_nas_morph.pruner import LineagePruner
+from optuna_nas_morph.report import report
 from optuna_nas_morph.sampler import MorphBOSampler
 from optuna_nas_morph.spaces import CellSpace, MorphSpace, Step
 from optuna_nas_morph.timing import Latency, latency
@@ -86,6 +87,7 @@ __all__ = [
     "ops",
     "presets",
     "publish_weights",
+    "report",
     "search",
     "spaces",
     "suggest_architecture",
