@@ -18,6 +18,22 @@ def positive(name: str, value: int) -> int:
     return number
 
 
+def depths(value: int | Sequence[int], n_stages: int) -> tuple[int, ...]:
+    """Blocks in each stage from one number for all, or one per stage.
+
+    Raises:
+        ValueError: If it is neither a positive integer nor ``n_stages`` of them.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return (positive("depth", value),) * n_stages
+    counts = _sizes(value)
+    if len(counts) != n_stages:
+        raise ValueError(
+            f"depth must be a positive integer or n_stages={n_stages} of them, one per stage, but got {value!r}."
+        )
+    return counts
+
+
 def vector_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
     """The shape of a sample of any rank as a tuple of ``int``.
 

@@ -204,13 +204,31 @@ class PresetContract:
         common = {"input_shape", "n_classes", "morphisms", "max_morphisms", *LIMITS}
         assert set(inspect.signature(self.preset).parameters) - common == set(dict(self.options))
 
+    def test_stages_may_differ_in_depth(self) -> None:
+        if "n_stages" not in dict(self.options):
+            pytest.skip("there are no stages")
+
+        def n_nodes(depth: Any) -> int:
+            return len(self.preset(self.shapes[0], 10, depth=depth, n_stages=2).seed.nodes)
+
+        one, two, three = n_nodes(1), n_nodes(2), n_nodes(3)
+        assert n_nodes((2, 2)) == n_nodes([np.int64(2), 2]) == two
+        assert (n_nodes((1, 2)) - one) + (n_nodes((2, 1)) - one) == two - one
+        assert n_nodes((3, 1)) + n_nodes((1, 3)) == one + three
+        for depth in ((), (2,), (2, 2, 2), (2, 0), (2, 1.0), "22"):
+            with pytest.raises(ValueError, match=rf"depth must be .* but got {re.escape(repr(depth))}\."):
+                n_nodes(depth)
+
     def test_deep_seeds_have_room(self) -> None:
         space = self.preset(self.shapes[0], 10, depth=20)
         assert 2 * len(space.seed.nodes) <= space.max_nodes
 
     @pytest.mark.parametrize("value", [0, -1, 2.0, True, "3", None])
     def test_bad_integers_are_refused(self, value: Any) -> None:
+        defaults = {name: p.default for name, p in inspect.signature(self.preset).parameters.items()}
         for name in ("n_classes", *dict(self.options)):
+            if value is None and defaults[name] is None:
+                continue  # it says something there
             with pytest.raises(ValueError, match=re.escape(f"{name} must be a positive integer but got {value!r}.")):
                 self.preset(self.shapes[0], **{"n_classes": 10, name: value})
 
