@@ -14,6 +14,10 @@ class ArchitectureError(NasMorphError, ValueError):
     """An architecture is not valid: a name, a shape or an edge does not fit. The message names the node."""
 
 
+class TranslationError(NasMorphError, ValueError):
+    """A module cannot be made an architecture. The message says where, why and what to do."""
+
+
 class MorphismError(NasMorphError, ValueError):
     """A morphism cannot be applied at a site. The message says why."""
 

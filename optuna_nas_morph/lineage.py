@@ -9,6 +9,7 @@ User attributes of a trial:
 - ``nasmorph:kind``: whether it searches or is a control, see `Kind`;
 - ``nasmorph:inherited_epochs``, ``nasmorph:effective_epochs``: training that the weights had before this trial, and
   together with this trial;
+- ``nasmorph:drift``: how far its function had moved from the donor's before training, where there was a batch to tell;
 - ``nasmorph:fallback``: why weights of nearer ancestors could not be used;
 - ``nasmorph:optimizer``: whether its optimizer went on from the donor's, or why not;
 - ``nasmorph:unpublished``: why the trial could not become a donor;
@@ -57,6 +58,7 @@ PARENT = "nasmorph:parent"
 DONOR = "nasmorph:donor"
 INHERITED_EPOCHS = "nasmorph:inherited_epochs"
 EFFECTIVE_EPOCHS = "nasmorph:effective_epochs"
+DRIFT = "nasmorph:drift"
 BUDGET = "nasmorph:budget"
 FALLBACK = "nasmorph:fallback"
 OPTIMIZER = "nasmorph:optimizer"
@@ -265,6 +267,12 @@ def record_inheritance(
         shown = [text[:_MAX_REASON_LENGTH] for text in fallback[:_MAX_REASONS]]
         n_more = len(fallback) - len(shown)
         trial.set_user_attr(FALLBACK, [*shown, f"and {n_more} more"] if n_more else shown)
+
+
+def record_drift(trial: optuna.Trial, drift: float | None) -> None:
+    """Write how far a trial's function had moved from its donor's before it was trained."""
+    if drift is not None:
+        trial.set_user_attr(DRIFT, drift)
 
 
 def record_trained(storage: BaseStorage, trial: FrozenTrial, epochs: float) -> None:

@@ -31,6 +31,7 @@ from optuna_nas_morph.spaces import CellSpace, Descendant, MorphSpace
 from optuna_nas_morph.weights import WeightRecord, WeightStore, optimizers, resolve
 from optuna_nas_morph.weights.inherit import check_weights, inherit, inherit_moments
 from optuna_nas_morph.weights.moments import Moments, check_moments
+from optuna_nas_morph.weights.probe import calibrated, check_probe, drift
 from optuna_nas_morph.weights.wrappers import parameters_of, state_dict_of
 
 
@@ -67,7 +68,12 @@ def suggest_architecture(trial: BaseTrial, space: MorphSpace | CellSpace) -> Arc
 
 
 def suggest_network(
-    trial: BaseTrial, space: MorphSpace, *, budget: float | None = None, max_inherited_epochs: float | None = None
+    trial: BaseTrial,
+    space: MorphSpace,
+    *,
+    budget: float | None = None,
+    max_inherited_epochs: float | None = None,
+    probe: Tensor | Sequence[Tensor] | None = None,
 ) -> Network:
     """Suggest an architecture and build its network, with the weights of its nearest ancestor.
 
@@ -78,7 +84,8 @@ def suggest_network(
     space (`WeightStore.collect`) are passed over in silence.
 
     A trial whose user attribute ``nasmorph:kind`` is ``"fresh"`` (a control of `MorphBOSampler`, or enqueued so) starts
-    from scratch, and so does every trial of a study that `finalize` has made.
+    from scratch, and so does every trial of a study that `finalize` has made. In a space that has weights
+    (`MorphSpace.from_module`) that means from these, with all morphisms replayed.
 
     What is drawn depends on the sampler's seed (if it is a `MorphBOSampler`; else on the name of the study) and on the
     number of the trial, not on PyTorch's global generator.
@@ -86,7 +93,7 @@ def suggest_network(
     Args:
         trial:
             A trial of a study. For a :class:`~optuna.trial.FixedTrial` or :class:`~optuna.trial.FrozenTrial`, which
-            have no study, weights are fresh.
+            have no study, it starts from scratch.
         space:
             Where to search.
         budget:
@@ -95,6 +102,12 @@ def suggest_network(
             Most training that inherited weights may have behind them: ancestors with more are passed over, and without
             a younger one the network starts from scratch. So no lineage lives on its age alone. By default there is no
             limit. Training that is not recorded counts as none.
+        probe:
+            A batch of training inputs, of shape ``(samples, *input_shape)``, or one per input of the network. With it,
+            batch norms that were inserted since the donor get its statistics (`InsertBatchNorm`), and how far the
+            function has moved since is noted in the user attribute ``nasmorph:drift``: the root mean square of the
+            differences of outputs over the standard deviation of the donor's outputs. That is rounding, but for
+            morphisms that are not exact.
 
     Returns:
         The network, on the CPU and in train mode; ``network.architecture`` is its architecture.
@@ -103,18 +116,21 @@ def suggest_network(
         SpaceMismatchError: If the study was made with another space.
         EncodingError: If a value that was enqueued or fixed is not one that the space knows.
         StoreError: If the store is not the one of the study.
-        ValueError: If ``budget`` or ``max_inherited_epochs`` is negative.
+        WeightsError: If the weights that the space starts from are not at hand and not in the store.
+        ValueError: If ``budget`` or ``max_inherited_epochs`` is negative, or ``probe`` does not fit the network.
     """
     for name, value in (("budget", budget), ("max_inherited_epochs", max_inherited_epochs)):
         if value is not None and not value >= 0:
             raise ValueError(f"{name} must be a non-negative number of epochs but got {value!r}.")
     descendant, ancestors = _suggest(trial, space)
+    batches = None if probe is None else check_probe(space.seed, probe)
     rng = _generator(trial)
     weights: dict[str, Tensor] | None = None
     if isinstance(trial, optuna.Trial):
-        weights = _inherited_weights(trial, space, descendant, ancestors, rng, budget, max_inherited_epochs)
+        _publish_seed(trial, space)
+        weights = _inherited_weights(trial, space, descendant, ancestors, rng, budget, max_inherited_epochs, batches)
     if weights is None:
-        weights = fresh_weights(descendant.architecture, rng)
+        weights = _first_weights(trial, space, descendant, rng, batches)
     network = _skip_init(descendant.architecture)
     network.load_state_dict(weights, assign=False)
     return network
@@ -362,6 +378,7 @@ def _inherited_weights(
     rng: np.random.Generator,
     budget: float | None,
     max_epochs: float | None,
+    probe: Sequence[Tensor] | None,
 ) -> dict[str, Tensor] | None:
     """Weights from the nearest ancestor whose weights can be used, and a record of how it went."""
     store = resolve(trial.study)
@@ -379,17 +396,74 @@ def _inherited_weights(
             inherited = float(epochs) if isinstance(epochs, int | float) else 0.0
             if max_epochs is not None and inherited > max_epochs:
                 continue
-            weights = inherit(space, descendant.steps, n_done, store.load(record), rng)
+            donated = store.load(record)
+            weights = inherit(space, descendant.steps, n_done, donated, rng)
         except WeightsError as e:
             if not _is_garbage(trial.study, ancestor.number, e):
                 fallback.append(f"trial {ancestor.number}: {e}")
         else:
             lineage.record_inheritance(trial, ancestor.number, inherited, budget, fallback)
             _warn_of(trial, fallback, f"it starts from trial {ancestor.number}")
-            return weights
+            return weights if probe is None else _fitted(trial, space, descendant, n_done, donated, weights, probe)
     lineage.record_inheritance(trial, None, 0.0, budget, fallback)
-    _warn_of(trial, fallback, "it starts from scratch")
+    _warn_of(
+        trial, fallback, "it starts from scratch" if space.weights is None else "it starts from the seed's weights"
+    )
     return None
+
+
+def _fitted(
+    trial: BaseTrial,
+    space: MorphSpace,
+    descendant: Descendant,
+    n_done: int,
+    donated: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    probe: Sequence[Tensor],
+) -> dict[str, Tensor]:
+    """Inherited weights with batch norms calibrated on a probe, and a record of how far the function moved."""
+    result = calibrated(space, descendant.steps, n_done, weights, probe)
+    if isinstance(trial, optuna.Trial):
+        donor = space.replay(descendant.steps[:n_done])
+        lineage.record_drift(trial, drift(donor, donated, descendant.architecture, result, probe))
+    return result
+
+
+def _publish_seed(trial: optuna.Trial, space: MorphSpace) -> None:
+    """Store the weights that a space starts from, for processes that know only their digest."""
+    if space.weights is not None and space.weights.tensors is not None:
+        store = resolve(trial.study)
+        try:
+            store.publish_seed(space.weights)
+        except StoreError as e:  # A full disk is a normal event; here the weights are at hand.
+            warnings.warn(f"Other processes will not find the weights of the seed: {e}", stacklevel=3)
+
+
+def _first_weights(
+    trial: BaseTrial,
+    space: MorphSpace,
+    descendant: Descendant,
+    rng: np.random.Generator,
+    probe: Sequence[Tensor] | None,
+) -> dict[str, Tensor]:
+    """Weights of a network that inherits from no other trial: the seed's with all steps replayed, else fresh ones.
+
+    Raises:
+        WeightsError: If the space has weights of which only the digest is known here, and the store has them not.
+    """
+    seed = space.weights
+    if seed is None:
+        return fresh_weights(descendant.architecture, rng)
+    if seed.tensors is None:
+        if not isinstance(trial, optuna.Trial):
+            raise WeightsMissingError(
+                "space must have the weights of its seed where there is no study: use the one that "
+                "MorphSpace.from_module returned."
+            )
+        seed = resolve(trial.study).load_seed(seed)
+    assert seed.tensors is not None
+    weights = inherit(space, descendant.steps, 0, seed.tensors, rng)
+    return weights if probe is None else _fitted(trial, space, descendant, 0, seed.tensors, weights, probe)
 
 
 def _donated_moments(trial: optuna.Trial, donor: int | None, optimizer: Mapping[str, Any]) -> Moments:

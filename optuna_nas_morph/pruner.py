@@ -28,12 +28,16 @@ class LineagePruner(BasePruner):
     that compare values step by step therefore prune every fresh start, or children that are just about to be the best.
     Here a trial is compared with its own class only: *warm*, with inherited training behind it, or *cold*.
 
-    At each check, a share of the trial's budget, its final value is predicted as the value now plus a gain: the
-    ``1 - alpha`` conformal quantile of what finished trials of its class have gained from that share on (Vovk,
-    Gammerman and Shafer, Algorithmic Learning in a Random World, 2005). It is pruned if even that does not reach the
-    best value of its class. So a trial that would have become the best is pruned with a probability of at most
-    ``alpha`` per check, if it gains as the trials of its class did before. With fewer than ``1 / alpha - 1`` finished
-    trials of a class nothing is pruned: the quantile is infinite.
+    At each check, after a share of the trial's budget, it is asked whether the trial can still end among the best of
+    its class, a share ``top`` of it. Those that did are the finished trials with the best values; what each had
+    reported after the same share of its own budget is the sample that the trial's value now is compared with. The trial
+    is pruned if at most a share ``alpha`` of the sample, itself counted in, is as bad: the conformal test of the
+    hypothesis that it is one of them (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, section
+    4.5, label-conditional). So of the trials that would end among the best, a share of at most ``alpha`` is lost at a
+    check, if they report as those before them did, whatever the shape of learning curves: where early values say
+    nothing, hardly any trial is pruned. With fewer than ``1 / alpha - 1`` finished trials of a class none is. Pruned
+    trials are counted in the class, and none of them among its best; as some would have been, in long studies somewhat
+    more are lost than ``alpha``.
 
     Controls of `MorphBOSampler` (`optuna_nas_morph.lineage.Kind`) are never pruned: they are there to be measured. A
     trial that reports NaN is pruned.
@@ -59,7 +63,9 @@ class LineagePruner(BasePruner):
             How often a trial that is not pruned reports. By default the ``budget`` given to `suggest_network`, as often
             per epoch as finished trials have reported; without one, as often as finished trials have in the median.
         alpha:
-            Probability with which a trial that would have become the best may be lost at a check.
+            Share of the trials that would end among the best that may be lost at a check.
+        top:
+            Which share of a class is its best.
         checks:
             Shares of the budget after which trials are judged, once each: call ``trial.should_prune()`` after every
             report.
@@ -76,6 +82,7 @@ class LineagePruner(BasePruner):
         store: WeightStore | None = None,
         n_steps: int | None = None,
         alpha: float = 0.1,
+        top: float = 0.25,
         checks: Sequence[float] = (0.25, 0.5),
     ) -> None:
         if wrapped is not None and not isinstance(wrapped, BasePruner):
@@ -86,12 +93,15 @@ class LineagePruner(BasePruner):
             raise ValueError(f"n_steps must be a positive integer or None but got {n_steps!r}.")
         if not 0 < alpha < 1:
             raise ValueError(f"alpha must be between 0 and 1 but got {alpha!r}.")
+        if not 0 < top <= 1:
+            raise ValueError(f"top must be a share above 0 and up to 1 but got {top!r}.")
         if not checks or not all(0 < check < 1 for check in checks):
             raise ValueError(f"checks must be shares between 0 and 1 but got {checks!r}.")
         self.wrapped = wrapped
         self.store = store
         self._n_steps = n_steps
         self._alpha = alpha
+        self._top = top
         self._checks = tuple(sorted(checks))
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
@@ -112,11 +122,12 @@ class LineagePruner(BasePruner):
         if math.isnan(trial.intermediate_values[trial.last_step]):
             return True
         sign = 1.0 if study.direction == StudyDirection.MAXIMIZE else -1.0
-        finished = [
+        ended = [
             t
-            for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if is_warm(t) == is_warm(trial) and t.intermediate_values and t.value is not None
+            for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+            if is_warm(t) == is_warm(trial) and t.intermediate_values
         ]
+        finished = [t for t in ended if t.state == TrialState.COMPLETE]
         n_steps = self._expected_steps(trial, finished)
         if n_steps is None or not finished:
             return False
@@ -125,7 +136,7 @@ class LineagePruner(BasePruner):
         check = checks.get(len(values))
         if check is None or len(values) >= n_steps:
             return False
-        return values[-1] + self._gain(finished, check, sign) < max(sign * _value(t) for t in finished)
+        return self._share_as_bad(values[-1], finished, len(ended), check, sign) <= self._alpha
 
     def _expected_steps(self, trial: FrozenTrial, finished: Sequence[FrozenTrial]) -> int | None:
         """How often the trial would report; :obj:`None` where nobody knows."""
@@ -141,16 +152,14 @@ class LineagePruner(BasePruner):
             return max(1, round(budget * statistics.median(per_epoch))) if per_epoch else None
         return max(1, round(statistics.median(len(t.intermediate_values) for t in finished)))
 
-    def _gain(self, finished: Sequence[FrozenTrial], check: float, sign: float) -> float:
-        """The conformal quantile of what finished trials have gained after a share of their reports."""
-        gains = []
-        for trial in finished:
-            values = _reported(trial, sign)
-            gain = sign * _value(trial) - values[_count(check, len(values)) - 1]
-            if not math.isnan(gain):
-                gains.append(gain)
-        rank = math.ceil((1 - self._alpha) * (len(gains) + 1))
-        return sorted(gains)[rank - 1] if rank <= len(gains) else math.inf
+    def _share_as_bad(
+        self, value: float, finished: Sequence[FrozenTrial], n_ended: int, check: float, sign: float
+    ) -> float:
+        """How many of the best of a class were as bad after a share of their reports, with the trial itself."""
+        n_best = max(math.ceil(self._top * n_ended), math.ceil(1 / self._alpha) - 1)
+        best = sorted(finished, key=lambda t: sign * _value(t), reverse=True)[:n_best]
+        then = [values[_count(check, len(values)) - 1] for values in (_reported(t, sign) for t in best)]
+        return (1 + sum(not other > value for other in then)) / (1 + len(then))
 
 
 def is_warm(trial: FrozenTrial) -> bool:

@@ -498,7 +498,7 @@ def test_curves_are_replayed_to_pruners() -> None:
     assert pruners.outcome(curves, pruners.replay(curves, order, NopPruner())) == {
         "epochs saved %": 0.0,
         "regret": 0.0,
-        "best pruned %": 0.0,
+        "best child pruned %": 0.0,
         "fresh pruned %": 0.0,
         "warm pruned %": 0.0,
     }
@@ -507,7 +507,18 @@ def test_curves_are_replayed_to_pruners() -> None:
     assert pruners.outcome(curves, taken) == {
         "epochs saved %": 25.0,
         "regret": pytest.approx(20.0),
-        "best pruned %": 100.0,
+        "best child pruned %": 100.0,
         "fresh pruned %": 50.0,
         "warm pruned %": 50.0,
     }
+
+
+def test_a_family_is_searched_and_its_seed_trained_as_long(capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.benchmarks import families
+
+    families.main(["--families", "mlp", "--seeds", "1", "--trials", "3", "--epochs", "1", "--most-epochs", "4"])
+    row = capsys.readouterr().out.splitlines()[-1].split()
+    assert row[0] == "mlp"
+    assert 50 < float(row[1]) <= 100 and 50 < float(row[5]) <= 100
+    assert int(row[-2]) <= 4
+    assert float(row[-1]) == pytest.approx(float(row[1]) - float(row[5]), abs=0.011)

@@ -10,6 +10,7 @@ from optuna_nas_morph.morphisms.drop_layer import DropLayer
 from optuna_nas_morph.morphisms.fold_batch_norm import FoldBatchNorm
 from optuna_nas_morph.morphisms.grow_kernel import GrowKernel
 from optuna_nas_morph.morphisms.insert_activation import InsertActivation
+from optuna_nas_morph.morphisms.insert_batch_norm import InsertBatchNorm
 from optuna_nas_morph.morphisms.insert_depthwise_separable import InsertDepthwiseSeparable
 from optuna_nas_morph.morphisms.insert_residual_block import InsertResidualBlock
 from optuna_nas_morph.morphisms.insert_squeeze_excite import InsertSqueezeExcite
@@ -31,6 +32,7 @@ __all__ = [
     "FoldBatchNorm",
     "GrowKernel",
     "InsertActivation",
+    "InsertBatchNorm",
     "InsertDepthwiseSeparable",
     "InsertResidualBlock",
     "InsertSqueezeExcite",

@@ -58,6 +58,10 @@ class Morphism(ABC):
         """
         return self
 
+    def uncalibrated(self, parent: Architecture, child: Architecture) -> tuple[str, ...]:
+        """Batch norms of the child that wait for the statistics of data, if there is any; by default none."""
+        return ()
+
     @abstractmethod
     def candidates(self, architecture: Architecture) -> Iterable[Site]:
         """Sites to consider, in an order that follows the topological order of the nodes; part of the format."""

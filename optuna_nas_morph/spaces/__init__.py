@@ -2,6 +2,20 @@
 
 from optuna_nas_morph.spaces.base import Candidate, Space
 from optuna_nas_morph.spaces.cell import Cell, CellSpace
+from optuna_nas_morph.spaces.growth import Growth, NodeGrowth
 from optuna_nas_morph.spaces.morph import DEFAULT_MORPHISMS, Descendant, MorphSpace, Step
+from optuna_nas_morph.spaces.seed_weights import SeedWeights
 
-__all__ = ["DEFAULT_MORPHISMS", "Candidate", "Cell", "CellSpace", "Descendant", "MorphSpace", "Space", "Step"]
+__all__ = [
+    "DEFAULT_MORPHISMS",
+    "Candidate",
+    "Cell",
+    "CellSpace",
+    "Descendant",
+    "Growth",
+    "MorphSpace",
+    "NodeGrowth",
+    "SeedWeights",
+    "Space",
+    "Step",
+]

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from optuna_nas_morph.errors import MorphismError, SpaceMismatchError
+from optuna_nas_morph.errors import MorphismError, SpaceMismatchError, WeightsCorruptError
 from optuna_nas_morph.ir import Architecture, LabelledGraph
 from optuna_nas_morph.morphisms import (
     AddSkip,
@@ -25,6 +25,9 @@ from optuna_nas_morph.morphisms import (
     Widen,
     parse_morphism,
 )
+from optuna_nas_morph.spaces.growth import Growth, growth_of
+from optuna_nas_morph.spaces.seed_weights import SeedWeights
+from optuna_nas_morph.translation import Example, Module, translate
 
 FORMAT = "optuna-nas-morph/morph-space"
 VERSION = 1
@@ -102,9 +105,13 @@ class MorphSpace:
             Most nodes.
         max_activation_bytes:
             Most bytes of the outputs of all nodes for one sample; :obj:`None` for any number.
+        weights:
+            Trained weights of the seed, from which every network starts that inherits from no other trial, morphisms
+            replayed on them; :obj:`None` for fresh ones.
 
     Raises:
-        ValueError: If an argument is out of range, a morphism appears twice or the seed exceeds a limit.
+        ValueError: If an argument is out of range, a morphism appears twice, the seed exceeds a limit or the weights
+            are not the seed's.
     """
 
     seed: Architecture
@@ -114,6 +121,7 @@ class MorphSpace:
     max_flops: int = 10_000_000_000
     max_nodes: int = 200
     max_activation_bytes: int | None = None
+    weights: SeedWeights | None = None
     _sites: dict[tuple[Architecture, Morphism], tuple[Site, ...]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -139,6 +147,70 @@ class MorphSpace:
         reason = self.violation(self.seed)
         if reason is not None:
             raise ValueError(f"the seed must keep to the limits of the space but {reason}.")
+        if self.weights is not None and self.weights.tensors is not None:
+            found = {name: tuple(tensor.shape) for name, tensor in self.weights.tensors.items()}
+            if found != {name: param.shape for name, param in self.seed.params.items()}:
+                raise ValueError("weights must have the names and shapes of the seed's parameters but have not.")
+
+    @staticmethod
+    def from_module(
+        module: Module,
+        example_input: Example,
+        *,
+        morphisms: Sequence[Morphism] = DEFAULT_MORPHISMS,
+        max_morphisms: int = 12,
+        max_parameters: int | None = None,
+        max_flops: int | None = None,
+        max_nodes: int | None = None,
+        max_activation_bytes: int | None = None,
+    ) -> MorphSpace:
+        """Networks grown from a user's own, with the weights that it has.
+
+        The module is traced by torch.fx. The network of the first trial computes the same as it does, in train and in
+        eval mode, and its nodes are named as in the module. In a space that has weights "from scratch" means from
+        these: so start trials that inherit from no other, controls and the finals of `finalize`. Processes that share a
+        study must call this with the same weights: load a checkpoint, or fix the seed.
+
+        Args:
+            module:
+                The network; it is not changed.
+            example_input:
+                What it takes: a tensor of float32 or int64 with the batch on its first axis, or several. The sizes of
+                the other axes are those that all networks of the space take.
+            morphisms:
+                What the search may apply.
+            max_morphisms:
+                Longest chain of morphisms.
+            max_parameters:
+                Most trained parameters; by default 4 times the module's, at least 1 million.
+            max_flops:
+                Most FLOPs of the matrix products for one sample; by default 4 times the module's, at least 100 million.
+            max_nodes:
+                Most nodes; by default twice the module's, at least 200.
+            max_activation_bytes:
+                Most bytes of the outputs of all nodes for one sample; by default any number.
+
+        Raises:
+            TranslationError: If it cannot be traced or translated; the message says where, and what to do.
+            ValueError: If another argument is out of range.
+        """
+        translation = translate(module, example_input)
+        seed = translation.architecture
+        return MorphSpace(
+            seed,
+            morphisms,
+            max_morphisms,
+            max(1_000_000, 4 * seed.n_parameters) if max_parameters is None else max_parameters,
+            max(100_000_000, 4 * seed.flops) if max_flops is None else max_flops,
+            max(200, 2 * len(seed.nodes)) if max_nodes is None else max_nodes,
+            max_activation_bytes,
+            SeedWeights.of(translation.weights),
+        )
+
+    @cached_property
+    def growth(self) -> Growth:
+        """What of the seed can grow, and why the rest cannot: ``print(space.growth)``."""
+        return growth_of(self.seed)
 
     # Limits.
 
@@ -257,7 +329,10 @@ class MorphSpace:
         return (False, False, False)
 
     def features(self, candidate: Descendant) -> tuple[float, ...]:
-        """Logarithms of parameters, operations and nodes relative to the seed and the limits of the space: 0 to 1."""
+        """Logarithms of parameters, operations and nodes relative to the seed and the limits of the space.
+
+        0 to 1, and below 0 where a shrink has made an architecture smaller than the seed.
+        """
 
         def scale(value: int, low: int, high: int) -> float:
             return math.log(max(1, value) / max(1, low)) / math.log(2 * max(1, high) / max(1, low))
@@ -354,7 +429,11 @@ class MorphSpace:
 
     def to_dict(self) -> dict[str, Any]:
         """A versioned description, enough to make the space again."""
-        optional = {} if self.max_activation_bytes is None else {"max_activation_bytes": self.max_activation_bytes}
+        optional: dict[str, Any] = {}
+        if self.max_activation_bytes is not None:
+            optional["max_activation_bytes"] = self.max_activation_bytes
+        if self.weights is not None:
+            optional["weights"] = self.weights.digest
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -369,7 +448,7 @@ class MorphSpace:
 
     @staticmethod
     def from_dict(data: dict[str, Any]) -> MorphSpace:
-        """Inverse of `to_dict`.
+        """Inverse of `to_dict`, but for the seed's weights, of which it knows only the digest.
 
         Raises:
             SpaceMismatchError: If the description is of another version or describes no space.
@@ -383,8 +462,9 @@ class MorphSpace:
             limits = {name: data[name] for name in ("max_morphisms", "max_parameters", "max_flops", "max_nodes")}
             limits["max_activation_bytes"] = data.get("max_activation_bytes")
             seed = Architecture.from_json(json.dumps(data["seed"]))
-            return MorphSpace(seed, tuple(parse_morphism(m) for m in data["morphisms"]), **limits)
-        except (KeyError, TypeError, ValueError) as e:
+            weights = SeedWeights(data["weights"]) if "weights" in data else None
+            return MorphSpace(seed, tuple(parse_morphism(m) for m in data["morphisms"]), **limits, weights=weights)
+        except (KeyError, TypeError, ValueError, WeightsCorruptError) as e:
             raise SpaceMismatchError(f"the stored description of the space cannot be read: {e}") from e
 
     @cached_property
@@ -406,8 +486,10 @@ class MorphSpace:
         parts = [
             f"{name} is {theirs.get(name)!r}, not {mine.get(name)!r}"
             for name in mine | theirs
-            if name != "seed" and mine.get(name) != theirs.get(name)
+            if name not in ("seed", "weights") and mine.get(name) != theirs.get(name)
         ]
+        if self.weights != other.weights:
+            parts.append("the seed starts from other weights")
         if self.seed.fingerprint != other.seed.fingerprint:
             parts.insert(0, f"the seed has fingerprint {other.seed.fingerprint}, not {self.seed.fingerprint}")
         elif mine["seed"] != theirs["seed"]:

@@ -149,6 +149,15 @@ class Artifacts:
         if content is not None and content.endswith(_UNSETTLED):
             self._replace(artifact_id, content.removesuffix(_UNSETTLED))
 
+    def write_whole(self, artifact_id: str, body: bytes) -> None:
+        """Writes an artifact, or replaces it. Who reads at the same time finds the old bytes, the new ones or none.
+
+        Raises:
+            StoreError:
+                If the store cannot be written.
+        """
+        self._replace(artifact_id, body)
+
     def make_directory(self) -> None:
         """Makes the directory of a store on a file system.
 

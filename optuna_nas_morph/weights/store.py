@@ -21,6 +21,7 @@ import copy
 import hashlib
 import logging
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ from optuna.trial import FrozenTrial, Trial
 
 from optuna_nas_morph import lineage
 from optuna_nas_morph.errors import StoreError, WeightsCorruptError, WeightsMissingError
+from optuna_nas_morph.spaces import SeedWeights
 from optuna_nas_morph.weights.artifacts import Artifacts
 from optuna_nas_morph.weights.garbage import Keep, find_garbage
 from optuna_nas_morph.weights.moments import Moments
@@ -57,6 +59,9 @@ _logger = logging.getLogger(__name__)
 
 TOKEN_NAME = "nasmorph-store-token"
 """The artifact, made once per store, whose content (a UUID) tells this store from any other."""
+
+SEED_NAME = "nasmorph-seed"
+"""The weights that a space starts from are the artifact of this name and their digest."""
 
 
 class WeightStore:
@@ -249,6 +254,50 @@ class WeightStore:
     def load_moments(self, record: WeightRecord) -> dict[str, dict[str, torch.Tensor]]:
         """Loads what the optimizer remembered, on the CPU; nothing if that was not published. Raises as `load` does."""
         return self._load(record)[1]
+
+    def publish_seed(self, seed: SeedWeights) -> None:
+        """Stores the weights that a space starts from, under a name that their digest makes, unless they are there.
+
+        Raises:
+            WeightsError:
+                If a tensor cannot be stored or is not finite. The message names the tensor.
+            StoreError:
+                If the store cannot be read or written, or does not give back what was written.
+        """
+        assert seed.tensors is not None
+        artifacts, name = self._located(), f"{SEED_NAME}-{seed.digest}"
+        self.token()  # Which makes the directory.
+        try:
+            artifacts.open_reader(name).close()
+        except ArtifactNotFound:
+            body = pack(seed.tensors, {})
+            artifacts.write_whole(name, body)
+            self._verify(name, hashlib.sha256(body).hexdigest(), len(body))
+
+    def load_seed(self, seed: SeedWeights) -> SeedWeights:
+        """Loads the weights that a space starts from, on the CPU, for a space that has only their digest.
+
+        Raises:
+            WeightsMissingError:
+                If the store does not hold them.
+            WeightsCorruptError:
+                If what it holds has another digest. The message says why.
+            StoreError:
+                If the store cannot be read.
+        """
+        name = f"{SEED_NAME}-{seed.digest}"
+        try:
+            body = b"".join(self._located().read(name, sys.maxsize))
+        except ArtifactNotFound as error:
+            raise WeightsMissingError(
+                f"{self.location} must hold the weights of the seed, {name}, but does not: use the space that "
+                "MorphSpace.from_module returned."
+            ) from error
+        try:
+            tensors, _ = unpack(body)
+        except Exception as error:  # A foreign file: the parser may stumble over anything.
+            raise WeightsCorruptError(f"{name} must be safetensors but got {type(error).__name__}: {error}.") from error
+        return SeedWeights(seed.digest, tensors)
 
     def collect(self, study: Study, keep: Keep | None = None) -> list[int]:
         """Removes weights that need not be kept. Records stay, and :meth:`load` says that the weights are missing.

@@ -1,6 +1,7 @@
 """Does inheritance pay? Five ways to train the same proposals, by what they cost and what comes out.
 
     python -m tests.benchmarks.inheritance --seeds 5 --out inheritance.jsonl
+    python -m tests.benchmarks.inheritance --seeds 5 --series --out inheritance.jsonl
     python -m tests.benchmarks.inheritance --seeds 5 --fashion fashion.npz --out inheritance.jsonl
 
 A search proposes architectures, and every arm trains them:
@@ -22,9 +23,10 @@ three times the matrix products of a forward pass) and seconds. Also reported: h
 architectures by their accuracy after full training (Spearman over the proposals of a seed), such as the surrogate's
 prediction at one reference training, and the full training itself with another seed, which is the ceiling.
 
-Data: scikit-learn's digits, or Fashion-MNIST as an .npz of ``x_train`` (60000, 28, 28), ``y_train``, ``x_test`` and
-``y_test`` in uint8 (https://github.com/zalandoresearch/fashion-mnist), averaged to 14 x 14 pixels unless --whole, the
-first --train-images.
+Data: scikit-learn's digits; or MNIST-1D (Greydanus and Kobak, ICML 2024; ``pip install mnist1d``), series of 40 values
+in which networks differ widely, 4,000 each to train, to validate and to test; or Fashion-MNIST as an .npz of
+``x_train`` (60000, 28, 28), ``y_train``, ``x_test`` and ``y_test`` in uint8
+(https://github.com/zalandoresearch/fashion-mnist), averaged to 14 x 14 pixels unless --whole, the first --train-images.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ FINALS = "finals"
 class Experiment:
     """What decides the outcome, but for the seed. See --help."""
 
+    series: bool
     fashion: str | None
     train_images: int
     whole: bool
@@ -102,7 +105,9 @@ class Experiment:
     batch_size: int
 
     def data(self) -> Data:
-        """Images and labels."""
+        """Images or series, and labels."""
+        if self.series:
+            return mnist_1d()
         if self.fashion is None:
             return digits()
         x, y, x_test, y_test = from_npz(Path(self.fashion))
@@ -116,10 +121,23 @@ class Experiment:
 
     def space(self, data: Data) -> MorphSpace:
         """Where architectures come from."""
-        make = {"cnn": presets.cnn, "resnet": presets.resnet, "densenet": presets.densenet}[self.preset]
+        make = presets.conv1d if self.series else getattr(presets, self.preset)
         sizes = {} if self.preset == "densenet" else {"width": self.width, "depth": self.depth}
         limits = {"max_parameters": self.max_parameters, "max_morphisms": self.max_morphisms}
         return make(tuple(data.train[0].shape[1:]), 10, **sizes, **limits)
+
+
+def mnist_1d() -> Data:
+    """MNIST-1D, made as its authors make it, with more samples."""
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    args = get_dataset_args()
+    args.num_samples = 12_000
+    made = make_dataset(args)
+    x = torch.from_numpy(np.concatenate([made["x"], made["x_test"]])).float().unsqueeze(1)
+    y = torch.from_numpy(np.concatenate([made["y"], made["y_test"]])).long()
+    (x1, x2, x3), (y1, y2, y3) = x.chunk(3), y.chunk(3)
+    return Data((x1, y1), (x2, y2), (x3, y3))
 
 
 def train(network: nn.Module, data: Data, epochs: int, lr: float, seed: Sequence[int], e: Experiment) -> float:
@@ -348,6 +366,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--jobs", type=int, default=1, help="processes, one thread each")
     add("--out", type=Path, help="JSON-lines file that runs are added to; what it has is not run again")
     add("--ceiling", action="store_true", help="also train everything in full with another seed")
+    add("--series", action="store_true", help="MNIST-1D, with presets.conv1d")
     add("--fashion", help="npz file; see above")
     add("--train-images", type=int, default=6000, help="of Fashion-MNIST")
     add("--whole", action="store_true", help="28 x 28 pixels")

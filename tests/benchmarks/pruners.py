@@ -1,11 +1,12 @@
 """What pruners save and what they lose, on the same recorded learning curves of a search whose children inherit.
 
     python -m tests.benchmarks.pruners --seeds 3 --out curves.jsonl
-    python -m tests.benchmarks.pruners --seeds 3 --fashion fashion.npz --out curves.jsonl
+    python -m tests.benchmarks.pruners --seeds 3 --series --out curves.jsonl
 
 Searches without a pruner are recorded: the validation accuracy after each epoch, and the donor of each trial. They are
 then replayed to every pruner in the same --orders random orders, in which a donor is always told before its heirs. A
-trial that is pruned counts for the epochs it took and is no candidate for the best.
+trial that is pruned counts for the epochs it took and is no candidate for the best. The best child is the best trial of
+the search but for its controls.
 
 The replay leaves out that heirs of a pruned trial would have inherited less, and that a search goes on from what it is
 told; ``--live`` runs whole searches instead, with `LineagePruner` and without a pruner, paired by seed.
@@ -40,7 +41,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from optuna_nas_morph import LineagePruner, MorphBOSampler, publish_weights, suggest_network
-from optuna_nas_morph.lineage import DONOR, INHERITED_EPOCHS, KIND
+from optuna_nas_morph.lineage import DONOR, INHERITED_EPOCHS, KIND, Kind
 from tests.benchmarks import inheritance, runs
 from tests.benchmarks.inheritance import Experiment, accuracy
 
@@ -50,7 +51,7 @@ PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     NONE: lambda epochs: NopPruner(),
     LINEAGE: lambda epochs: LineagePruner(n_steps=epochs),
     "LineagePruner(alpha=0.2)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.2),
-    "LineagePruner(alpha=0.05)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.05),
+    "LineagePruner(alpha=0.2, top=0.5)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.2, top=0.5),
     "LineagePruner(MedianPruner())": lambda epochs: LineagePruner(MedianPruner()),
     "MedianPruner()": lambda epochs: MedianPruner(),
     "PercentilePruner(25)": lambda epochs: PercentilePruner(25.0),
@@ -151,11 +152,13 @@ def outcome(curves: Sequence[Curve], taken: Sequence[int]) -> dict[str, float]:
     lengths = np.array([len(c["values"]) for c in curves])
     final = np.array([c["values"][-1] for c in curves])
     pruned = np.array(taken) < lengths
+    searched = np.array([c["kind"] == Kind.SEARCH for c in curves])
+    is_best_child = searched & (final == final[searched].max())
     warm = np.array([c["inherited"] > 0 for c in curves])
     return {
         "epochs saved %": 100 * (1 - sum(taken) / lengths.sum()),
         "regret": 100 * float(final.max() - final[~pruned].max(initial=0.0)),
-        "best pruned %": 100 * float(pruned[final == final.max()].all()),
+        "best child pruned %": 100 * float(pruned[is_best_child].all()),
         "fresh pruned %": 100 * float(pruned[~warm].mean()),
         "warm pruned %": 100 * float(pruned[warm].mean()) if warm.any() else math.nan,
     }

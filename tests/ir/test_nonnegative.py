@@ -102,7 +102,7 @@ def test_behind_relu(op: Op, keeps: bool) -> None:
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activation_of_anything(name: str) -> None:
     architecture = sequence(Input((2, 4, 4)), Activation(name))
-    assert bool(architecture.nonnegative) == (name in ("relu", "softplus", "sigmoid", "hardsigmoid"))
+    assert bool(architecture.nonnegative) == (name in ("relu", "relu6", "softplus", "sigmoid", "hardsigmoid"))
 
 
 @pytest.mark.parametrize("join", [Add(), Multiply(), Concat()])

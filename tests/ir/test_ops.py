@@ -43,7 +43,7 @@ VALID: dict[str, dict[str, Any]] = {
     "activation": {"function": "leaky_relu", "negative_slope": 0.2},
     "adaptive_pool": {"output_size": (2, 2), "kind": "avg"},
     "add": {},
-    "batch_norm": {"eps": 1e-3},
+    "batch_norm": {"eps": 1e-3, "momentum": 0.01},
     "concat": {},
     "conv": {
         "out_channels": 4,
@@ -84,6 +84,7 @@ BAD: dict[tuple[str, str], list[Any]] = {
     ("adaptive_pool", "output_size"): WINDOW,
     ("adaptive_pool", "kind"): CHOICE,
     ("batch_norm", "eps"): [*NUMBER, 0, -1e-5],
+    ("batch_norm", "momentum"): [*NUMBER, -0.1, 1.1],
     ("conv", "out_channels"): [*COUNT, 3],
     ("conv", "kernel_size"): [*WINDOW, (3,), (3, 3, 3)],
     ("conv", "stride"): PER_AXIS,

@@ -21,6 +21,7 @@ from optuna_nas_morph.morphisms import (
     Deepen,
     GrowKernel,
     InsertActivation,
+    InsertBatchNorm,
     InsertDepthwiseSeparable,
     InsertResidualBlock,
     InsertSqueezeExcite,
@@ -45,6 +46,7 @@ MORPHISMS: tuple[Morphism, ...] = (
     Branch("concat"),
     Branch("add"),
     InsertActivation("silu"),
+    InsertBatchNorm(),
     InsertDepthwiseSeparable("relu"),
     InsertDepthwiseSeparable("linear", 5),
     InsertSqueezeExcite(4),
@@ -124,10 +126,18 @@ class Report:
         columns = [f"{dtype} {'train' if train else 'eval'}" for dtype, train in MODES]
         lines = [f"{'':<34}{'n':>6}" + "".join(f"{c:>15}" for c in columns)]
         lines += [
-            f"{row:<34}{self.n[row]:>6}" + "".join(f"{self.worst[row, *mode]:>15.1e}" for mode in MODES)
+            f"{row:<34}{self.n[row]:>6}" + "".join(f"{self._cell((row, *mode)):>15}" for mode in MODES)
             for row in sorted(self.n, key=lambda r: (r.startswith(WHOLE_CHAIN), r))
         ]
         return "\n".join(lines)
+
+    def _cell(self, key: tuple[str, str, bool]) -> str:
+        return f"{self.worst[key]:.1e}" if key in self.worst else "-"
+
+
+def claimed(morphisms: Sequence[Morphism]) -> list[tuple[str, bool]]:
+    """Types and modes in which such a chain says that it keeps the function."""
+    return [(dtype, train) for dtype, train in MODES if not train or all(m.exact_train for m in morphisms)]
 
 
 def run_chains(
@@ -153,6 +163,7 @@ def run_chains(
         start = {"float64": first, "float32": in_float32(first)}
         carried = dict(start)
         steps: list[str] = []
+        taken: list[Morphism] = []
         for _ in range(int(rng.integers(1, max_length + 1))):
             morphism = space.morphisms[int(rng.integers(len(space.morphisms)))]
             found = space.nearest(architecture, morphism, float(rng.random()))
@@ -167,7 +178,7 @@ def run_chains(
                 dtype: morphism.transfer(architecture, child, step.site, w, np.random.default_rng(draw))
                 for dtype, w in before.items()
             }
-            for dtype, train in MODES:
+            for dtype, train in claimed([morphism]):
                 value = difference(architecture, before[dtype], child, after[dtype], train=train, seed=chain)
                 where = f"chain {chain} of {name}: {'; '.join(steps)}"
                 own = partial(rounding, architecture, before[dtype], train=train, seed=chain)
@@ -178,8 +189,9 @@ def run_chains(
                 for dtype, w in carried.items()
             }
             architecture = child
+            taken.append(morphism)
         row = f"{WHOLE_CHAIN}, {name}"
-        for dtype, train in MODES:
+        for dtype, train in claimed(taken):
             value = difference(space.seed, start[dtype], architecture, carried[dtype], train=train, seed=chain)
             report.add(row, dtype, train, value, f"chain {chain}: {'; '.join(steps)}")
         report.n[row] += 1

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import optuna
 import pytest
 import torch
 
+from optuna_nas_morph import lineage, presets, publish_weights, suggest_network
 from optuna_nas_morph.errors import MorphismError
 from optuna_nas_morph.ir.ops import Add, BatchNorm, Conv, DepthwiseConv, Flatten, Input, Linear
 from optuna_nas_morph.morphisms import (
@@ -18,9 +22,11 @@ from optuna_nas_morph.morphisms import (
     PruneChannels,
     Widen,
 )
+from optuna_nas_morph.spaces import Descendant
 from tests.morphisms.architectures import HAND_MADE, RELU, graph
 from tests.morphisms.contract import MorphismContract
 from tests.morphisms.same_function import difference, random_weights
+from tests.studies import quick_sampler
 
 
 class Smaller(MorphismContract):
@@ -162,3 +168,36 @@ def test_fold_refusals() -> None:
 def test_bad_factors(factor: float) -> None:
     with pytest.raises(MorphismError, match="factor must be above 1 and at most 16 but got"):
         PruneChannels(factor)
+
+
+def test_a_search_goes_down_in_size() -> None:
+    space = presets.cnn(
+        (1, 8, 8),
+        3,
+        width=8,
+        depth=2,
+        morphisms=(
+            Widen(1.5),
+            Deepen("relu"),
+            DropBranch(),
+            DropLayer(),
+            FoldBatchNorm(),
+            MakeSeparable(),
+            PruneChannels(),
+        ),
+    )
+    goal = space.seed.n_parameters // 2
+    inherited = []
+
+    def objective(trial: optuna.Trial) -> float:
+        network = suggest_network(trial, space, budget=1)
+        network(torch.randn(4, 1, 8, 8)).sum().backward()
+        publish_weights(trial, network)
+        inherited.append(study.trials[trial.number].user_attrs[lineage.INHERITED_EPOCHS])
+        return -abs(math.log(network.architecture.n_parameters / goal))
+
+    study = optuna.create_study(direction="maximize", sampler=quick_sampler(5, control_share=0.0))
+    study.optimize(objective, n_trials=20)
+    assert study.best_value > -0.1
+    assert sum(epochs > 0 for epochs in inherited) >= 10
+    assert min(space.features(Descendant((), lineage.architecture_of(study.best_trial)))) < 0

@@ -11,6 +11,7 @@ from optuna_nas_morph.ir.tensor import TensorSpec
 
 _TORCH = {
     "relu": "ReLU",
+    "relu6": "ReLU6",
     "leaky_relu": "LeakyReLU",
     "gelu": "GELU",
     "silu": "SiLU",
@@ -76,7 +77,7 @@ class Activation(Op):
         return Layer(_TORCH[self.function], arguments)
 
     def nonnegative(self, inputs: Sequence[bool]) -> bool:
-        return self.function in ("relu", "softplus", "sigmoid", "hardsigmoid") or (
+        return self.function in ("relu", "relu6", "softplus", "sigmoid", "hardsigmoid") or (
             inputs[0] and self.function != "softplus"
         )
 

@@ -17,16 +17,20 @@ class BatchNorm(Op):
     Args:
         eps:
             Added to the variance.
+        momentum:
+            Share of a batch in the running statistics.
     """
 
     op_name: ClassVar[str] = "batch_norm"
     folds: ClassVar[bool] = True
 
     eps: float = 1e-5
+    momentum: float = 0.1
 
     def __post_init__(self) -> None:
-        self._store_float("eps")
+        self._store_float("eps", "momentum")
         self._check(self.eps > 0, f"eps must be positive but got {self.eps!r}.")
+        self._check(0 <= self.momentum <= 1, f"momentum must be from 0 to 1 but got {self.momentum!r}.")
 
     def infer(self, inputs: Sequence[TensorSpec]) -> TensorSpec:
         (x,) = inputs
@@ -52,7 +56,8 @@ class BatchNorm(Op):
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         rank = max(1, len(inputs[0].shape) - 1)
-        return Layer(f"BatchNorm{rank}d", {"num_features": inputs[0].n_channels, "eps": self.eps})
+        momentum = {} if self.momentum == 0.1 else {"momentum": self.momentum}
+        return Layer(f"BatchNorm{rank}d", {"num_features": inputs[0].n_channels, "eps": self.eps, **momentum})
 
     def label(self, inputs: Sequence[TensorSpec]) -> str:
         return "bn"

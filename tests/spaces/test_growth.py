@@ -1,0 +1,82 @@
+"""What can grow is what widening changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from optuna_nas_morph import presets
+from optuna_nas_morph.ir import Architecture, Node
+from optuna_nas_morph.ir.ops import Activation, Conv, GlobalPool, Input, LayerNorm, Linear, SelfAttention
+from optuna_nas_morph.morphisms import Deepen, Widen
+from optuna_nas_morph.spaces import MorphSpace
+from tests.translation.zoo import PLAIN, made
+
+# Shares of parameters; what is left is tied to the input's three channels (a depthwise convolution would be) or has no
+# width that the output does not fix.
+SHARES = dict.fromkeys(PLAIN, 1.0) | {"pre_activation": 0.0}
+
+
+def widened(architecture: Architecture) -> set[str]:
+    """Nodes whose parameters change their shape in some widening."""
+    found: set[str] = set()
+    for site in Widen(2.0).sites(architecture):
+        child = Widen(2.0).apply(architecture, site)
+        found |= {
+            name.rpartition(".")[0] for name, p in child.params.items() if p.shape != architecture.params[name].shape
+        }
+    return found
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_networks_that_grow(name: str) -> None:
+    space = MorphSpace.from_module(*made(name))
+    growth = space.growth
+    assert growth.share == SHARES[name]
+    assert {n.name for n in growth.nodes if not n.reasons} == widened(space.seed)
+    assert sum(n.n_parameters for n in growth.nodes) == space.seed.n_parameters
+    assert growth.places == tuple(site for (site,) in Deepen("relu").sites(space.seed))
+
+
+@pytest.mark.parametrize("space", [presets.cnn((3, 8, 8), 2), presets.densenet((3, 8, 8), 2)])
+def test_presets_grow_as_a_whole(space: MorphSpace) -> None:
+    assert space.growth.share == 1.0
+    assert {n.name for n in space.growth.nodes} == widened(space.seed)
+
+
+def test_what_cannot_grow_says_why() -> None:
+    architecture = Architecture(
+        (
+            Node("tokens", Input((5, 8), channel_axis=1)),
+            Node("norm", LayerNorm(), ("tokens",)),
+            Node("attention", SelfAttention(2, 4, 8), ("norm",)),
+            Node("last", LayerNorm(), ("attention",)),
+            Node("pool", GlobalPool(), ("last",)),
+            Node("hidden", Linear(4), ("pool",)),
+            Node("relu", Activation("relu"), ("hidden",)),
+            Node("head", Linear(2), ("relu",)),
+        )
+    )
+    growth = MorphSpace(architecture).growth
+    reasons = {n.name: n.reasons for n in growth.nodes}
+    assert reasons == {
+        "norm": ("network input 'tokens'", "layer norm 'norm'"),
+        "attention": ("layer norm 'last'", "network input 'tokens'", "layer norm 'norm'"),
+        "last": ("layer norm 'last'",),
+        "hidden": (),
+        "head": (),
+    }
+    n = 16 + 4 * 72 + 16
+    assert growth.share == 46 / (46 + n)
+    text = str(growth)
+    assert text.startswith(
+        f"13% of {46 + n} parameters are in layers that can be made wider; new ones can be inserted at"
+    )
+    assert "\n  last (ln, 16 parameters): layer norm 'last'" in text
+    assert "hidden" not in text
+
+
+def test_nothing_to_grow() -> None:
+    plain = Architecture((Node("x", Input((3, 4, 4))), Node("pool", GlobalPool(), ("x",))))
+    assert MorphSpace(plain).growth.share == 0.0
+    one = Architecture((Node("x", Input((3, 4, 4))), Node("conv", Conv.same(2, 3, 3), ("x",))))
+    assert [n.reasons for n in MorphSpace(one).growth.nodes] == [("network output 'conv'", "network input 'x'")]
