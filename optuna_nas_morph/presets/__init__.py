@@ -4,8 +4,9 @@ from optuna_nas_morph.presets.cnn import cnn
 from optuna_nas_morph.presets.conv1d import conv1d
 from optuna_nas_morph.presets.densenet import densenet
 from optuna_nas_morph.presets.mlp import mlp
+from optuna_nas_morph.presets.mobilenet import mobilenet
 from optuna_nas_morph.presets.nas_bench_101 import nas_bench_101
 from optuna_nas_morph.presets.nas_bench_201 import nas_bench_201
 from optuna_nas_morph.presets.resnet import resnet
 
-__all__ = ["cnn", "conv1d", "densenet", "mlp", "nas_bench_101", "nas_bench_201", "resnet"]
+__all__ = ["cnn", "conv1d", "densenet", "mlp", "mobilenet", "nas_bench_101", "nas_bench_201", "resnet"]

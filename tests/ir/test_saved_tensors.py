@@ -23,6 +23,7 @@ SPACES = {
     "resnet": presets.resnet((3, 8, 8), 10),
     "densenet": presets.densenet((3, 8, 8), 10),
     "conv1d": presets.conv1d((2, 24), 10),
+    "mobilenet": presets.mobilenet((3, 8, 8), 10, width=8),
 }
 
 

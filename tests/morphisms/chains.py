@@ -69,6 +69,7 @@ def seeds() -> dict[str, Architecture]:
         "resnet": presets.resnet(image, 10).seed,
         "densenet": presets.densenet(image, 10).seed,
         "conv1d": presets.conv1d(input_shape=(2, 24), n_classes=10).seed,
+        "mobilenet": presets.mobilenet(image, 10, width=8).seed,
     }
 
 
