@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optuna_nas_morph.ir.ops import Activation, AdaptivePool, Add, BatchNorm, Conv, DepthwiseConv, Multiply
+from optuna_nas_morph.ir.ops import (
+    Activation,
+    AdaptivePool,
+    Add,
+    BatchNorm,
+    Conv,
+    DepthwiseConv,
+    GlobalPool,
+    Linear,
+    Multiply,
+)
 from optuna_nas_morph.morphisms import (
     AddSkip,
     Deepen,
@@ -17,6 +27,7 @@ from optuna_nas_morph.morphisms import (
 from optuna_nas_morph.presets.builder import Builder
 from optuna_nas_morph.presets.checks import depths, map_shape, positive
 from optuna_nas_morph.presets.limits import N_MORPHISMS, grown_from
+from optuna_nas_morph.presets.mobilenet_tables import InvertedResidual, MobileNetTable
 from optuna_nas_morph.spaces import MorphSpace
 
 SMALLEST = 4
@@ -25,6 +36,7 @@ LARGE = 64
 """Pixels that the smaller side has at most behind the first convolution."""
 REDUCTION = 4
 """Channels over the width between the two layers of a squeeze-and-excitation."""
+WIDTH, DEPTH, N_STAGES, EXPANSION = 16, 1, 3, 4
 MORPHISMS: tuple[Morphism, ...] = (
     Widen(1.5),
     Widen(2.0),
@@ -41,10 +53,11 @@ def mobilenet(
     input_shape: Sequence[int],
     n_classes: int,
     *,
-    width: int = 16,
-    depth: int | Sequence[int] = 1,
-    n_stages: int = 3,
-    expansion: int = 4,
+    width: int = WIDTH,
+    depth: int | Sequence[int] = DEPTH,
+    n_stages: int = N_STAGES,
+    expansion: int = EXPANSION,
+    table: MobileNetTable | None = None,
     morphisms: Sequence[Morphism] = MORPHISMS,
     max_morphisms: int = N_MORPHISMS,
     max_parameters: int | None = None,
@@ -53,15 +66,18 @@ def mobilenet(
 ) -> MorphSpace:
     """Networks for images, grown from a small network of inverted residuals.
 
-    The seed follows MobileNetV3 (Howard et al., 2019, section 5): a 3x3 convolution, stages of inverted residuals, a 1x1
-    convolution that expands, global average pooling and a linear layer. An inverted residual (Sandler et al., 2018,
+    The seed follows MobileNetV3 (Howard et al., 2019, section 5): a 3x3 convolution, stages of inverted residuals, a
+    1x1 convolution that expands, global average pooling and a linear layer. An inverted residual (Sandler et al., 2018,
     section 3.3) is a 1x1 convolution that expands, a depthwise 3x3 convolution, from the second stage on a
     squeeze-and-excitation with a hard sigmoid, and a 1x1 convolution that projects, with norms behind the three
     convolutions; where the shape is kept, its input is added. The function is ReLU in the first stage and hardswish
     from the second on. From stage to stage the size is halved and the width doubled; neither happens where the smaller
     side would fall below 4. Where that is above 64, the stem of He et al. (2016) takes it down (see
-    `Builder.add_stem`). Unlike theirs, widths and kernels are not those that a search found for one telephone, and there
-    is no hidden layer behind the pooling.
+    `Builder.add_stem`).
+
+    With ``table=presets.MOBILENET_V2`` (or ``MOBILENET_V3_SMALL``, ``MOBILENET_V3_LARGE``) and 224 pixels it is the
+    published network instead, without its dropout. Strides of a table that would take the smaller side below 4 are left
+    out, so that it fits small images too.
 
     Args:
         input_shape:
@@ -76,6 +92,8 @@ def mobilenet(
             Stages.
         expansion:
             Channels within a block over those that enter it; with 1 nothing expands.
+        table:
+            Every block by itself, in place of the four arguments above.
         morphisms:
             What the search may apply.
         max_morphisms:
@@ -88,7 +106,8 @@ def mobilenet(
             Most nodes; by default twice the seed's, at least 200.
 
     Raises:
-        ValueError: If an argument is out of range, or the seed exceeds a limit.
+        ValueError: If an argument is out of range, a table comes with another size as well, or the seed exceeds a
+            limit.
     """
     builder = Builder(map_shape(input_shape, ("height", "width"), SMALLEST))
     n_classes, width, expansion = (
@@ -96,14 +115,18 @@ def mobilenet(
         positive("width", width),
         positive("expansion", expansion),
     )
-    builder.add_stem(width, 3, LARGE)
-    for stage, n_blocks in enumerate(depths(depth, positive("n_stages", n_stages))):
-        stride = 2 if stage > 0 and builder.can_halve(SMALLEST) else 1
-        width *= stride
-        for block in range(n_blocks):
-            _add_block(builder, width, stride if block == 0 else 1, expansion, late=stage > 0)
-    builder.add_conv(expansion * width, 1)
-    _add_norm_activation(builder, "hardswish")
+    counts = depths(depth, positive("n_stages", n_stages))
+    if table is None:
+        _add_stages(builder, width, counts, expansion)
+    elif not isinstance(table, MobileNetTable):
+        raise ValueError(f"table must be a MobileNetTable or None but got {table!r}.")
+    elif (width, counts, expansion) != (WIDTH, (DEPTH,) * N_STAGES, EXPANSION):
+        raise ValueError(
+            "table must be None where width, depth, n_stages or expansion are chosen: it says every block's, but got "
+            f"{table!r}."
+        )
+    else:
+        _add_table(builder, table)
     seed = builder.finish(n_classes)
     return grown_from(
         seed,
@@ -115,34 +138,60 @@ def mobilenet(
     )
 
 
-def _add_block(builder: Builder, width: int, stride: int, expansion: int, *, late: bool) -> None:
-    """Add an inverted residual (Howard et al., 2019, figure 4); a late one has hardswish and a gate."""
+def _add_stages(builder: Builder, width: int, counts: Sequence[int], expansion: int) -> None:
+    """Add everything before the pooling, with widths that double."""
+    builder.add_stem(width, 3, LARGE)
+    for stage, n_blocks in enumerate(counts):
+        stride = 2 if stage > 0 and builder.can_halve(SMALLEST) else 1
+        width *= stride
+        for block in range(n_blocks):
+            inner = expansion * builder.spec.n_channels
+            squeeze, function = (max(1, inner // REDUCTION), "hardswish") if stage > 0 else (None, "relu")
+            _add_block(builder, InvertedResidual(3, inner, width, squeeze, function, stride if block == 0 else 1))
+    _add_layer(builder, expansion * width, 1, "hardswish")
+
+
+def _add_table(builder: Builder, table: MobileNetTable) -> None:
+    """Add everything before the last linear layer as a table says."""
+    _add_layer(builder, table.stem, 3, table.function, stride=2 if builder.can_halve(SMALLEST) else 1)
+    for block in table.blocks:
+        _add_block(builder, block)
+    _add_layer(builder, table.last, 1, table.function)
+    if table.hidden is not None:
+        builder.add(GlobalPool())
+        builder.add(Linear(table.hidden))
+        builder.add(Activation(table.function))
+
+
+def _add_block(builder: Builder, block: InvertedResidual) -> None:
+    """Add an inverted residual (Howard et al., 2019, figure 4)."""
     start, n_inputs = builder.last, builder.spec.n_channels
-    function = "hardswish" if late else "relu"
-    if expansion > 1:
-        builder.add_conv(expansion * n_inputs, 1)
-        _add_norm_activation(builder, function)
-    builder.add(DepthwiseConv.same(2, 3, stride=stride, bias=False))
-    _add_norm_activation(builder, function)
-    if late:
-        _add_squeeze_excite(builder)
-    builder.add_conv(width, 1)
+    stride = block.stride if builder.can_halve(SMALLEST) else 1
+    if block.inner != n_inputs:
+        _add_layer(builder, block.inner, 1, block.function)
+    builder.add(DepthwiseConv.same(2, block.kernel_size, stride=stride, bias=False))
     builder.add(BatchNorm())
-    if stride == 1 and n_inputs == width:
+    builder.add(Activation(block.function))
+    if block.squeeze is not None:
+        _add_squeeze_excite(builder, block.squeeze)
+    builder.add_conv(block.width, 1)
+    builder.add(BatchNorm())
+    if block.stride == 1 and n_inputs == block.width:
         builder.add(Add(), builder.last, start)
 
 
-def _add_norm_activation(builder: Builder, function: str) -> None:
-    """Add batch norm and an activation."""
+def _add_layer(builder: Builder, width: int, kernel_size: int, function: str, *, stride: int = 1) -> None:
+    """Add convolution, norm and activation."""
+    builder.add_conv(width, kernel_size, stride=stride)
     builder.add(BatchNorm())
     builder.add(Activation(function))
 
 
-def _add_squeeze_excite(builder: Builder) -> None:
+def _add_squeeze_excite(builder: Builder, width: int) -> None:
     """Add a gate per channel (Hu et al., 2018, section 3)."""
     start, n_channels = builder.last, builder.spec.n_channels
     builder.add(AdaptivePool((1, 1)), stem="squeeze")
-    builder.add(Conv(max(1, n_channels // REDUCTION), (1, 1)), stem="reduce")
+    builder.add(Conv(width, (1, 1)), stem="reduce")
     builder.add(Activation("relu"))
     builder.add(Conv(n_channels, (1, 1)), stem="expand")
     gate = builder.add(Activation("hardsigmoid"), stem="gate")

@@ -59,7 +59,9 @@ class PresetContract:
     bad_shapes: ClassVar[Sequence[Any]]
     """Shapes of another rank, and too small ones."""
     options: ClassVar[Sequence[tuple[str, int]]]
-    """Every argument that is the preset's own, with a value that is not the default."""
+    """Every number that is the preset's own, with a value that is not the default."""
+    other_options: ClassVar[Sequence[tuple[str, Any]]] = ()
+    """Every other argument that is the preset's own, likewise."""
     frozen: ClassVar[Frozen]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -70,7 +72,8 @@ class PresetContract:
         if "bad_shape" in metafunc.fixturenames:
             metafunc.parametrize("bad_shape", self.bad_shapes, ids=repr)
         if "option" in metafunc.fixturenames:
-            metafunc.parametrize("option", self.options, ids=[name for name, _ in self.options])
+            options = (*self.options, *self.other_options)
+            metafunc.parametrize("option", options, ids=[name for name, _ in options])
 
     # The seed.
 
@@ -198,15 +201,20 @@ class PresetContract:
         assert space.morphisms == (Widen(3.0),)
         assert {name: getattr(space, name) for name in limits} == limits
 
-    def test_own_arguments_change_the_seed(self, option: tuple[str, int]) -> None:
+    def test_own_arguments_change_the_seed(self, option: tuple[str, Any]) -> None:
         name, value = option
         seed = self.preset(self.shapes[0], 10).seed
+        for other in (value, 1) if option in self.options else (value,):
+            changed = self.preset(self.shapes[0], 10, **{name: other}).seed
+            assert changed.specs[changed.output].shape == (10,)
         assert self.preset(self.shapes[0], 10, **{name: value}).seed != seed
-        assert self.preset(self.shapes[0], 10, **{name: 1}).seed.specs[seed.output].shape == (10,)
 
     def test_all_own_arguments_are_tested(self) -> None:
         common = {"input_shape", "n_classes", "morphisms", "max_morphisms", *LIMITS}
-        assert set(inspect.signature(self.preset).parameters) - common == set(dict(self.options))
+        assert set(inspect.signature(self.preset).parameters) - common == {
+            *dict(self.options),
+            *dict(self.other_options),
+        }
 
     def test_stages_may_differ_in_depth(self) -> None:
         if "n_stages" not in dict(self.options):

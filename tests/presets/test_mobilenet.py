@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 from optuna_nas_morph import presets
+from optuna_nas_morph.ir.ops import Add, DepthwiseConv
 from optuna_nas_morph.nets import Network
 from tests.presets.contract import Frozen, PresetContract
 
@@ -14,6 +18,7 @@ class TestMobileNet(PresetContract):
     large_shapes = ((3, 224, 224), (3, 65, 300))
     bad_shapes = ((1, 3, 8), (1, 8, 3), (8, 8), (1, 1, 8, 8), (0, 8, 8), (1, 8.0, 8), (1, True, 8))
     options = (("width", 8), ("depth", 2), ("n_stages", 2), ("expansion", 2))
+    other_options = (("table", presets.MOBILENET_V3_SMALL),)
     frozen = Frozen(
         input_shape=(3, 32, 32),
         fingerprint="7b18a3b70727aba6eddf988df30c7401",
@@ -81,3 +86,33 @@ def test_it_is_the_network_that_one_writes_by_hand() -> None:
             theirs.copy_(ours.normal_(std=0.5, generator=generator))
     x = torch.randn(4, 3, 16, 16, generator=generator)
     torch.testing.assert_close(network(x), by_hand(x))
+
+
+@pytest.mark.parametrize(
+    ("table", "n_parameters", "giga_products", "n_sums"),
+    [
+        (presets.MOBILENET_V2, 3_504_872, 0.30, 10),
+        (presets.MOBILENET_V3_SMALL, 2_542_856, 0.06, 6),
+        (presets.MOBILENET_V3_LARGE, 5_483_032, 0.22, 10),
+    ],
+    ids=["v2", "v3_small", "v3_large"],
+)
+def test_published_tables(table: presets.MobileNetTable, n_parameters: int, giga_products: float, n_sums: int) -> None:
+    """As many parameters and products as torchvision's documentation names for its networks."""
+    seed = presets.mobilenet((3, 224, 224), 1000, table=table).seed
+    assert seed.n_parameters == n_parameters
+    assert round(seed.flops / 2e9, 2) == giga_products
+    depthwise = [node.name for node in seed.nodes if isinstance(node.op, DepthwiseConv)]
+    assert len(depthwise) == len(table.blocks)
+    assert seed.specs[depthwise[-1]].spatial == (7, 7)
+    assert sum(isinstance(node.op, Add) for node in seed.nodes) == n_sums
+
+
+def test_a_table_comes_alone() -> None:
+    table = presets.MOBILENET_V2
+    other: dict[str, Any]
+    for other in ({"width": 8}, {"depth": 2}, {"n_stages": 2}, {"expansion": 2}):
+        with pytest.raises(ValueError, match="table must be None where width, depth, n_stages or expansion are chosen"):
+            presets.mobilenet((3, 32, 32), 10, table=table, **other)
+    with pytest.raises(ValueError, match="table must be a MobileNetTable or None but got 'v2'"):
+        presets.mobilenet((3, 32, 32), 10, table="v2")  # type: ignore[arg-type]
