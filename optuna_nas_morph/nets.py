@@ -138,6 +138,21 @@ class Scale(nn.Module):
         return f"{self.factor}"
 
 
+class LayerScale(nn.Module):
+    """Product with a trained factor per channel (Touvron et al., 2021, section 2)."""
+
+    def __init__(self, n_channels: int, n_axes_behind: int, initial: float) -> None:
+        super().__init__()
+        self.shape = (n_channels,) + (1,) * n_axes_behind
+        self.weight = nn.Parameter(torch.full((n_channels,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight.view(self.shape)
+
+    def extra_repr(self) -> str:
+        return f"n_channels={len(self.weight)}"
+
+
 class ParametricActivation(nn.Module):
     """(1 - a) x + a f(x) with a trained a per channel (Wei et al., 2016, section 3.3)."""
 
@@ -261,6 +276,7 @@ _LAYERS: dict[str, Any] = {
         ChannelsFirstLayerNorm,
         Concat,
         GlobalPool,
+        LayerScale,
         Multiply,
         ParametricActivation,
         PatchEmbedding1d,

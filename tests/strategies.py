@@ -37,6 +37,7 @@ from optuna_nas_morph.ir.ops import (
     GlobalPool,
     Input,
     LayerNorm,
+    LayerScale,
     Linear,
     Multiply,
     Op,
@@ -145,6 +146,7 @@ def _same_shape(source: Source) -> list[Callable[[], Op]]:
         *[lambda: _activation(source)] * 3,
         lambda: Dropout(_choice(source, (0.5, 0.0, 0.25))),
         lambda: LayerNorm(_choice(source, (1e-5, 1e-3))),
+        lambda: LayerScale(_choice(source, (1e-6, 0.0))),
         lambda: ParametricActivation(_choice(source, ACTIVATIONS)),
         lambda: Scale(_choice(source, (2.0, -0.5))),
     ]
@@ -576,6 +578,10 @@ def example_architectures() -> dict[str, Architecture]:
         "layer_norm_tokens": sequence(tokens, LayerNorm(1e-3)),
         "layer_norm_first": sequence(image, LayerNorm()),
         "layer_norm_last": sequence(last, LayerNorm()),
+        "layer_scale": sequence(image, LayerScale()),
+        "layer_scale_vector": sequence(vector, LayerScale(0.5)),
+        "layer_scale_tokens": sequence(tokens, LayerScale()),
+        "layer_scale_last": sequence(last, LayerScale()),
         **{f"activation_{name}": sequence(image, Activation(name)) for name in ACTIVATIONS},
         "activation_leaky_slope": sequence(image, Activation("leaky_relu", 0.3)),
         **{f"parametric_{name}": sequence(image, ParametricActivation(name)) for name in ACTIVATIONS},
@@ -608,6 +614,8 @@ def example_architectures() -> dict[str, Architecture]:
         "to_tokens1d": sequence(series, ToTokens()),
         "to_tokens2d": sequence(image, ToTokens()),
         "to_tokens3d": sequence(volume, ToTokens()),
+        "to_tokens_one_channel": sequence(Input((1, 4)), ToTokens(), LayerNorm()),
+        "to_tokens_one_position": sequence(Input((4, 1)), ToTokens(), Linear(2)),
         "token_embedding": sequence(ids, TokenEmbedding(6, 3)),
     }
     x = Node("x", image)

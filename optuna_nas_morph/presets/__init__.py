@@ -2,6 +2,7 @@
 
 from optuna_nas_morph.presets.cnn import cnn
 from optuna_nas_morph.presets.conv1d import conv1d
+from optuna_nas_morph.presets.convnext import convnext
 from optuna_nas_morph.presets.densenet import densenet
 from optuna_nas_morph.presets.mlp import mlp
 from optuna_nas_morph.presets.mobilenet import mobilenet
@@ -24,6 +25,7 @@ __all__ = [
     "MobileNetTable",
     "cnn",
     "conv1d",
+    "convnext",
     "densenet",
     "mlp",
     "mobilenet",

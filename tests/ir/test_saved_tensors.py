@@ -24,6 +24,7 @@ SPACES = {
     "densenet": presets.densenet((3, 8, 8), 10),
     "conv1d": presets.conv1d((2, 24), 10),
     "mobilenet": presets.mobilenet((3, 8, 8), 10, width=8),
+    "convnext": presets.convnext((3, 8, 8), 10, width=8),
 }
 
 

@@ -70,6 +70,7 @@ def seeds() -> dict[str, Architecture]:
         "densenet": presets.densenet(image, 10).seed,
         "conv1d": presets.conv1d(input_shape=(2, 24), n_classes=10).seed,
         "mobilenet": presets.mobilenet(image, 10, width=8).seed,
+        "convnext": presets.convnext(image, 10, width=8).seed,
     }
 
 

@@ -14,6 +14,7 @@ from optuna_nas_morph.ir.ops.flatten import Flatten
 from optuna_nas_morph.ir.ops.global_pool import GlobalPool
 from optuna_nas_morph.ir.ops.input import Input
 from optuna_nas_morph.ir.ops.layer_norm import LayerNorm
+from optuna_nas_morph.ir.ops.layer_scale import LayerScale
 from optuna_nas_morph.ir.ops.linear import Linear
 from optuna_nas_morph.ir.ops.multiply import Multiply
 from optuna_nas_morph.ir.ops.parametric_activation import ParametricActivation
@@ -41,6 +42,7 @@ __all__ = [
     "Input",
     "Layer",
     "LayerNorm",
+    "LayerScale",
     "Linear",
     "Multiply",
     "Op",
