@@ -212,6 +212,20 @@ class ChannelsFirstLayerNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1).contiguous()
 
 
+class ColumnEmbedding(nn.Embedding):
+    """Embedding of one column of integers (Guo and Berkhahn, 2016, section 3)."""
+
+    def __init__(self, column: int, num_embeddings: int, embedding_dim: int) -> None:
+        super().__init__(num_embeddings, embedding_dim)
+        self.column = column
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, self.column])
+
+    def extra_repr(self) -> str:
+        return f"column={self.column}, {super().extra_repr()}"
+
+
 class PatchEmbedding1d(nn.Conv1d):
     """Linear embedding of non-overlapping pieces of a series."""
 
@@ -274,6 +288,7 @@ _LAYERS: dict[str, Any] = {
     for cls in (
         Add,
         ChannelsFirstLayerNorm,
+        ColumnEmbedding,
         Concat,
         GlobalPool,
         LayerScale,

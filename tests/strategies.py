@@ -29,6 +29,7 @@ from optuna_nas_morph.ir.ops import (
     AdaptivePool,
     Add,
     BatchNorm,
+    ColumnEmbedding,
     Concat,
     Conv,
     DepthwiseConv,
@@ -211,6 +212,8 @@ def _unary(source: Source, spec: TensorSpec) -> Op:
     """An operation that takes such a tensor (its geometry may still not fit)."""
     rank = len(spec.shape) - 1
     if spec.dtype == "int64":
+        if _maybe(source, 2):
+            return ColumnEmbedding(source.integer(0, spec.n_channels - 1), source.integer(2, 5), _width(source))
         return TokenEmbedding(source.integer(2, 5), _width(source))
     if rank == 0:
         return _choice(source, _for_vectors(source))()
@@ -446,6 +449,7 @@ def _op(source: Source) -> Op:
         *_for_tokens(source),
         lambda: _input(source),
         lambda: TokenEmbedding(source.integer(1, 9), _width(source)),
+        lambda: ColumnEmbedding(source.integer(0, 3), source.integer(1, 9), _width(source)),
         Add,
         Concat,
         Multiply,
@@ -511,8 +515,9 @@ def example_inputs(architecture: Architecture, batch_size: int = 2, seed: int = 
             result.append(torch.randn(shape, generator=generator))
             continue
         readers = [architecture[consumer].op for consumer in architecture.consumers[name]]
-        n_tokens = min((op.n_tokens for op in readers if isinstance(op, TokenEmbedding)), default=2)
-        result.append(torch.randint(0, n_tokens, shape, generator=generator))
+        sizes = [op.n_tokens for op in readers if isinstance(op, TokenEmbedding)]
+        sizes += [op.n_categories for op in readers if isinstance(op, ColumnEmbedding)]
+        result.append(torch.randint(0, min(sizes, default=2), shape, generator=generator))
     return tuple(result)
 
 
@@ -617,6 +622,7 @@ def example_architectures() -> dict[str, Architecture]:
         "to_tokens_one_channel": sequence(Input((1, 4)), ToTokens(), LayerNorm()),
         "to_tokens_one_position": sequence(Input((4, 1)), ToTokens(), Linear(2)),
         "token_embedding": sequence(ids, TokenEmbedding(6, 3)),
+        "column_embedding": sequence(ids, ColumnEmbedding(2, 6, 3)),
     }
     x = Node("x", image)
     result["add"] = Architecture((x, Node("a", Conv.same(2, 2, 3), ("x",)), Node("sum", Add(), ("a", "x", "x"))))

@@ -24,6 +24,7 @@ from optuna_nas_morph.ir.ops import (
     AdaptivePool,
     Add,
     BatchNorm,
+    ColumnEmbedding,
     Concat,
     Conv,
     DepthwiseConv,
@@ -149,6 +150,10 @@ def reference(architecture: Architecture, node: Node, inputs: list[Tensor], stat
             weight = p("weight")
             assert weight is not None
             return weight[x]
+        case ColumnEmbedding() as op:
+            weight = p("weight")
+            assert weight is not None
+            return torch.stack([weight[row[op.column]] for row in x])
         case PositionEmbedding():
             weight = p("weight")
             assert weight is not None

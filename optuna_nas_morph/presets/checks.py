@@ -34,6 +34,21 @@ def depths(value: int | Sequence[int], n_stages: int) -> tuple[int, ...]:
     return counts
 
 
+def categories(value: Sequence[int]) -> tuple[int, ...]:
+    """Numbers of categories per column as a tuple of ``int``.
+
+    Raises:
+        ValueError: If it is no sequence of positive integers.
+    """
+    try:
+        entries = list(value)
+    except TypeError as e:
+        raise ValueError(
+            f"n_categories must be a sequence of positive integers, one per categorical column, but got {value!r}."
+        ) from e
+    return tuple(positive(f"n_categories[{i}]", n) for i, n in enumerate(entries))
+
+
 def vector_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
     """The shape of a sample of any rank as a tuple of ``int``.
 

@@ -65,6 +65,7 @@ def seeds() -> dict[str, Architecture]:
     image = (3, 8, 8)
     return {
         "mlp": presets.mlp(input_shape=(12,), n_classes=10).seed,
+        "table": presets.mlp((4,), n_classes=10, n_categories=(3, 12)).seed,
         "cnn": presets.cnn(image, 10).seed,
         "resnet": presets.resnet(image, 10).seed,
         "densenet": presets.densenet(image, 10).seed,

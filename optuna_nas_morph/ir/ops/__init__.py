@@ -6,6 +6,7 @@ from optuna_nas_morph.ir.ops.add import Add
 from optuna_nas_morph.ir.ops.attention import SelfAttention
 from optuna_nas_morph.ir.ops.base import OPS, Init, Layer, Op, Param, op_from_dict
 from optuna_nas_morph.ir.ops.batch_norm import BatchNorm
+from optuna_nas_morph.ir.ops.column_embedding import ColumnEmbedding
 from optuna_nas_morph.ir.ops.concat import Concat
 from optuna_nas_morph.ir.ops.conv import Conv
 from optuna_nas_morph.ir.ops.depthwise_conv import DepthwiseConv
@@ -32,6 +33,7 @@ __all__ = [
     "AdaptivePool",
     "Add",
     "BatchNorm",
+    "ColumnEmbedding",
     "Concat",
     "Conv",
     "DepthwiseConv",
