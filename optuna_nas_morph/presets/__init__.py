@@ -1,4 +1,13 @@
-"""Spaces to start from, one function per family of networks. To add one: its file, its line here, its test."""
+"""Spaces to start from, one function per family of networks. To add one: its file, its line here, its test.
+
+Networks end in a linear layer with ``n_classes`` outputs and nothing behind it; what they mean is up to the loss:
+
+- one class of several: ``n_classes`` of them, ``F.cross_entropy(network(x), y)``, ``y`` of shape ``(N,)``;
+- several labels that each hold or do not, or a decision: one output per label,
+  ``F.binary_cross_entropy_with_logits(network(x), y)``, ``y`` of 0.0 and 1.0 and shape ``(N, n_classes)``;
+- regression: one output per number to predict, ``F.mse_loss(network(x), y)``, ``y`` of shape ``(N, n_classes)``, also
+  where that is 1, and best scaled to mean 0 and standard deviation 1.
+"""
 
 from optuna_nas_morph.presets.cnn import cnn
 from optuna_nas_morph.presets.conv1d import conv1d

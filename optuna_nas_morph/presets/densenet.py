@@ -60,7 +60,8 @@ def densenet(
         input_shape:
             ``(channels, height, width)``, height and width at least 4.
         n_classes:
-            Outputs: one per class, or 1 for a regression or a binary decision.
+            Outputs, with no function behind them: one per class, per label that holds or does not, or per number to
+            predict (see `optuna_nas_morph.presets`).
         growth_rate:
             Channels that each layer adds.
         depth:

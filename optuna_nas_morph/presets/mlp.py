@@ -59,7 +59,8 @@ def mlp(
             ``(n_features,)``, or any other shape of one sample, which is flattened; with ``n_categories`` also
             ``(0,)``, for a table without numbers, whose network takes the categories alone.
         n_classes:
-            Outputs: one per class, or 1 for a regression or a binary decision.
+            Outputs, with no function behind them: one per class, per label that holds or does not, or per number to
+            predict (see `optuna_nas_morph.presets`).
         width:
             Units of a hidden layer.
         depth:

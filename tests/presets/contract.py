@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,6 +23,12 @@ from optuna_nas_morph.spaces import MorphSpace
 Shape = tuple[int, ...]
 
 LIMITS = ("max_parameters", "max_flops", "max_nodes")
+TASKS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "classes": (F.cross_entropy, lambda noise: noise.argmax(1)),
+    "labels": (F.binary_cross_entropy_with_logits, lambda noise: (noise > 0).float()),
+    "numbers": (F.mse_loss, lambda noise: noise),
+}
+"""Loss of each, and what makes its targets of standard normal noise of shape (N, outputs)."""
 
 
 @dataclass(frozen=True)
@@ -119,19 +126,21 @@ class PresetContract:
             if node.op.op_name == "batch_norm" and hasattr(op := architecture[node.inputs[0]].op, "bias"):
                 assert not op.bias
 
-    def test_it_learns(self) -> None:
-        shape, n_classes = self.shapes[0], 4
-        architecture = self.preset(shape, n_classes).seed
+    @pytest.mark.parametrize("task", TASKS)
+    def test_it_learns(self, task: str) -> None:
+        loss_of, target = TASKS[task]
+        shape, n_outputs = self.shapes[0], 4
+        architecture = self.preset(shape, n_outputs).seed
         network = Network(architecture)
         network.load_state_dict(fresh_weights(architecture, np.random.default_rng(0)))
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(16, *shape, generator=generator)
-        y = torch.randint(n_classes, (16,), generator=generator)
+        y = target(torch.randn(16, n_outputs, generator=generator))
         optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
         losses = []
         for _ in range(20):
             optimizer.zero_grad()
-            loss = F.cross_entropy(network(x), y)
+            loss = loss_of(network(x), y)
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
