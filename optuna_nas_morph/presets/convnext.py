@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from optuna_nas_morph.ir.ops import Activation, Add, Conv, DepthwiseConv, GlobalPool, LayerNorm, LayerScale
 from optuna_nas_morph.morphisms import (
     AddSkip,
-    Deepen,
     GrowKernel,
+    InsertActivation,
     InsertDepthwiseSeparable,
+    InsertInvertedResidual,
     InsertSqueezeExcite,
     Morphism,
     Widen,
@@ -30,14 +31,15 @@ EPS = 1e-6
 MORPHISMS: tuple[Morphism, ...] = (
     Widen(1.5),
     Widen(2.0),
+    InsertInvertedResidual(KERNEL_SIZE, 4, "gelu", "layer"),
     InsertDepthwiseSeparable("gelu", KERNEL_SIZE),
-    Deepen("gelu", 1),
+    InsertActivation("gelu"),
     InsertSqueezeExcite(),
     GrowKernel(2, 11),
     AddSkip(),
 )
 """Without batch norms, so without `InsertResidualBlock`. `Widen` finds the channels within blocks only: those between
-them are tied by layer norms."""
+them are tied by layer norms. Nothing between blocks is rectified, so an activation can be put there."""
 
 
 def convnext(

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 
 from optuna_nas_morph.ir.ops import Concat, Pool
 from optuna_nas_morph.morphisms import (
+    Branch,
     ConcatSkip,
     Deepen,
     GrowKernel,
+    InsertSqueezeExcite,
     Morphism,
     Widen,
 )
@@ -28,6 +30,8 @@ MORPHISMS: tuple[Morphism, ...] = (
     Deepen("relu", 1),
     Deepen("relu", 3),
     GrowKernel(2),
+    InsertSqueezeExcite(),
+    Branch("concat"),
 )
 """Tensors meet side by side, as everywhere in these networks: no sums. 1x1 convolutions are their bottlenecks."""
 

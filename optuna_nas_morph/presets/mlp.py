@@ -26,7 +26,8 @@ MORPHISMS: tuple[Morphism, ...] = (
     AddSkip(),
     ConcatSkip(),
 )
-"""There is no kernel to grow."""
+"""There is no kernel to grow, and no map to gate. Activations that are blended in would sit behind ReLU, where nothing
+is negative."""
 MAX_FEATURES = 600
 """Numbers per category at first, at most."""
 

@@ -20,8 +20,10 @@ from optuna_nas_morph.morphisms import (
     Deepen,
     GrowKernel,
     InsertDepthwiseSeparable,
+    InsertInvertedResidual,
     InsertSqueezeExcite,
     Morphism,
+    Ungroup,
     Widen,
 )
 from optuna_nas_morph.presets.builder import Builder
@@ -40,13 +42,16 @@ WIDTH, DEPTH, N_STAGES, EXPANSION = 16, 1, 3, 4
 MORPHISMS: tuple[Morphism, ...] = (
     Widen(1.5),
     Widen(2.0),
+    InsertInvertedResidual(),
     InsertDepthwiseSeparable("hardswish", 3),
     Deepen("hardswish", 1),
     InsertSqueezeExcite(REDUCTION, "hardsigmoid"),
     GrowKernel(2),
     AddSkip(),
+    Ungroup(),
 )
-"""Everything that is put in stays cheap: filters per channel, or 1x1 convolutions that expand and project."""
+"""What is put in stays cheap: filters per channel, or 1x1 convolutions that expand and project. `Ungroup` is for early
+stages, where channels are few and a full convolution is faster (EfficientNetV2: Tan and Le, 2021, section 3.2)."""
 
 
 def mobilenet(

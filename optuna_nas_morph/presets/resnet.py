@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from optuna_nas_morph.ir.ops import Activation, Add, BatchNorm, Conv
 from optuna_nas_morph.morphisms import (
     AddSkip,
+    Branch,
     Deepen,
     GrowKernel,
     InsertResidualBlock,
+    InsertSqueezeExcite,
     Morphism,
     Widen,
 )
@@ -29,8 +31,11 @@ MORPHISMS: tuple[Morphism, ...] = (
     Deepen("relu", 3),
     GrowKernel(2),
     AddSkip(),
+    InsertSqueezeExcite(),
+    Branch("add"),
 )
-"""Tensors meet in sums, as everywhere in these networks: no concatenation."""
+"""Tensors meet in sums, as everywhere in these networks: no concatenation. Two branches of a sum differ once the kernel
+of one grows."""
 
 
 def resnet(

@@ -22,14 +22,15 @@ class TestConvNeXt(PresetContract):
         morphisms=(
             "widen:1.5",
             "widen:2",
+            "insert_inverted_residual:7,4,gelu,layer",
             "insert_depthwise_separable:gelu,7",
-            "deepen:gelu,1",
+            "insert_activation:gelu",
             "insert_squeeze_excite:4",
             "grow_kernel:2,11",
             "add_skip",
         ),
         limits=(12, 1_958_208, 588_029_952, 200),
-        digest="00fd30c96d74c4fbc470d7acfec12f01",
+        digest="8163a959d4a07d587f755160c55bf14f",
     )
 
 

@@ -15,9 +15,18 @@ class TestDenseNet(PresetContract):
     frozen = Frozen(
         input_shape=(3, 32, 32),
         fingerprint="a7cce8a1e616ede9c2b3f80c89eee2be",
-        morphisms=("concat_skip", "widen:1.5", "widen:2", "deepen:relu,1", "deepen:relu", "grow_kernel:2"),
+        morphisms=(
+            "concat_skip",
+            "widen:1.5",
+            "widen:2",
+            "deepen:relu,1",
+            "deepen:relu",
+            "grow_kernel:2",
+            "insert_squeeze_excite:4",
+            "branch:concat",
+        ),
         limits=(12, 1_000_000, 694_253_568, 200),
-        digest="aef77c344427edd1509965f923e9db6d",
+        digest="8797f8cdc684efb70cb0fa991ecd3d9e",
     )
 
 

@@ -25,14 +25,16 @@ class TestMobileNet(PresetContract):
         morphisms=(
             "widen:1.5",
             "widen:2",
+            "insert_inverted_residual:3",
             "insert_depthwise_separable:hardswish",
             "deepen:hardswish,1",
             "insert_squeeze_excite:4,hardsigmoid",
             "grow_kernel:2",
             "add_skip",
+            "ungroup",
         ),
         limits=(12, 1_643_840, 483_688_448, 200),
-        digest="7a09840940c87a63b448777fdf56ccef",
+        digest="c043079159e03c6a8d44337542b3524b",
     )
 
 

@@ -15,9 +15,18 @@ class TestResNet(PresetContract):
     frozen = Frozen(
         input_shape=(3, 32, 32),
         fingerprint="24851329a19a05cd262b7643e7a0dc10",
-        morphisms=("widen:1.5", "widen:2", "insert_residual_block:3", "deepen:relu", "grow_kernel:2", "add_skip"),
+        morphisms=(
+            "widen:1.5",
+            "widen:2",
+            "insert_residual_block:3",
+            "deepen:relu",
+            "grow_kernel:2",
+            "add_skip",
+            "insert_squeeze_excite:4",
+            "branch:add",
+        ),
         limits=(12, 2_497_344, 800_104_448, 200),
-        digest="83a94c2a721988b77c344fb044774412",
+        digest="b8073e050d5adc653ee5075fd44f591f",
     )
 
 
