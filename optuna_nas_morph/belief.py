@@ -20,7 +20,7 @@ from optuna_nas_morph.acquisition.log_expected_hypervolume_improvement import (
     reference_point,
 )
 from optuna_nas_morph.history import Observation
-from optuna_nas_morph.surrogate import N_ANCHORS, Points, Quantity, Surrogate, fit_surrogate
+from optuna_nas_morph.surrogate import N_ANCHORS, Mean, Points, Quantity, Surrogate, fit_surrogate
 from optuna_nas_morph.targets import chebyshev, extrapolate, feasibility, log_regret, pareto_front, standardise
 
 Values = Callable[[Points], np.ndarray]
@@ -60,6 +60,7 @@ def believe(
     acquisition: Acquisition | ThompsonSampling | None,
     deterministic: bool,
     rng: np.random.Generator,
+    means: Sequence[Sequence[Mean]] = (),
 ) -> Belief:
     """Fit the surrogate and make the acquisition.
 
@@ -89,15 +90,19 @@ def believe(
             Whether values have no noise.
         rng:
             Source of randomness.
+        means:
+            What is thought of the objectives beforehand: per earlier task, one function for each objective.
     """
     by_volume = len(signs) > 1 and acquisition is None
     rows = np.array([i for i, o in enumerate(observed) if o.values is not None])
-    targets = _targets([observed[i] for i in rows], signs, by_volume, rng)
+    targets = targets_of([observed[i] for i in rows], signs, by_volume, rng)
+    # A scalarised objective may follow any of them.
+    by_target = list(zip(*means, strict=True)) if by_volume else [[mean for of_task in means for mean in of_task]]
     names = sorted({name for o in observed for name in o.constraints})
     constraints, borders = _constraints(observed, names)
     surrogate = fit_surrogate(
         points,
-        [Quantity(rows, column) for column in targets] + constraints,
+        [Quantity(rows, *pair) for pair in zip(targets, by_target or [()] * len(targets), strict=True)] + constraints,
         running,
         is_categorical,
         kernel=kernel,
@@ -128,13 +133,13 @@ def believe(
             total = total + log_probability_of_feasibility(means[k], variances[k], border)
         return total
 
-    n_covariances = sum(len(posterior.y) for posterior in surrogate.posteriors)
+    n_covariances = sum(len(posterior.y) for posterior in surrogate.posteriors) * (1 + len(means))
     if isinstance(acquisition, ThompsonSampling):
         n_covariances += N_ANCHORS * _PRICE_OF_DRAW
     return Belief(surrogate, whole, n_covariances)
 
 
-def _targets(
+def targets_of(
     observed: Sequence[Observation], signs: Sequence[float], by_volume: bool, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """What Gaussian processes are fitted to, one or one per objective, larger is better."""

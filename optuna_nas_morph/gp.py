@@ -9,6 +9,9 @@ grams: Similarities of the observed graphs to each other, one matrix with a unit
 cross_grams: Similarities of new graphs (rows) to the observed ones (columns): (L, m, n).
 y: Observed values, to be maximised, with mean 0 and variance 1: (n,).
 w, rho, s, a, noise: The hyperparameters, see `Hyperparameters`.
+p, means: Number of functions that ``y`` is thought to follow, such as what is known from another task, and their
+    values at the observations: (p, n).
+beta: Their scales, non-negative: (p,). The Gaussian process is about ``y - beta means``.
 r2: Squared distance ``sum_j a_j (z_j - z'_j)^2``. A categorical dimension counts 1 where the values differ, else 0.
 matern: ``M(z, z') = (1 + u + u^2 / 3) exp(-u)`` with ``u = sqrt(5 r2)`` (RW 4.17): 1 where ``z = z'``.
 k: The covariance of the function at two points,
@@ -17,7 +20,7 @@ k: The covariance of the function at two points,
     hyperparameters have an effect of their own (``s``). Sums and products of kernels are kernels (RW 4.2.4). Without
     graphs it is ``s M``, without hyperparameters ``sum_l w_l G_l``.
 C: Covariance of the observations, ``k + noise I``: (n, n). ``C = chol chol^T``.
-alpha: ``C^-1 y``: (n,).
+alpha: ``C^-1 (y - beta means)``: (n,).
 pairs: The n (n + 1) / 2 entries of a lower triangle, row by row. C is symmetric, so half of it is computed.
 
 RW is Rasmussen and Williams, Gaussian Processes for Machine Learning, MIT Press 2006. One non-negative weight per
@@ -34,7 +37,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack, solve_triangular
-from scipy.optimize import minimize
+from scipy.optimize import minimize, nnls
 
 Floats = NDArray[np.float64]
 
@@ -48,6 +51,7 @@ _N_FINE_STEPS = 10
 _JITTERS = (0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2)  # relative to the mean variance
 _LARGEST_LOG = 9.0  # hyperparameters stay between exp(-9) and exp(9), rho's odds too
 _SMALLEST_LOG_NOISE = float(np.log(MINIMUM_NOISE))
+_SCALE_MEAN, _SCALE_DEVIATION = 0.5, 0.5  # of the prior of beta, a normal distribution cut off below 0
 
 
 @dataclass(frozen=True)
@@ -89,16 +93,18 @@ class Posterior:
     """The function given the observations, for fixed hyperparameters. Made by `fit` or `condition`.
 
     ``cross_grams`` and ``grams`` below are None where there are no graphs. ``z`` has shape ``(m, 0)`` where there are
-    no hyperparameters.
+    no hyperparameters. Where ``means`` were given, the function is what they leave over: ``scales @ means`` at the new
+    points is the caller's to add.
     """
 
     hyperparameters: Hyperparameters
     z: Floats  # (n, d)
     is_categorical: NDArray[np.bool_]  # (d,)
-    y: Floats  # (n,)
+    y: Floats  # (n,), less what follows the means
     cholesky: Floats  # (n, n), lower
     alpha: Floats  # (n,)
     log_marginal_likelihood: float
+    scales: Floats  # (p,), beta
 
     def predict(
         self,
@@ -207,6 +213,7 @@ class Posterior:
             self.is_categorical,
             np.concatenate([self.y, values]),
             cholesky,
+            self.scales,
         )
 
     def coefficients(self, z: Floats) -> tuple[Floats, Floats]:  # (L, m, n), (m,)
@@ -257,6 +264,7 @@ def fit(
     start: Hyperparameters | None = None,
     deterministic: bool = False,
     n_restarts: int = 1,
+    means: Floats | None = None,  # (p, n)
 ) -> Posterior:
     """Find the hyperparameters that maximise marginal likelihood times prior, and condition on the observations.
 
@@ -281,6 +289,9 @@ def fit(
             Whether observations are without noise, which is then fixed at ``MINIMUM_NOISE``.
         n_restarts:
             How many random starts besides the first.
+        means:
+            Functions that ``y`` is thought to follow, at the observations. For any hyperparameters the best ``beta`` is
+            a non-negative least squares problem (RW 2.7 has it without the sign).
 
     Raises:
         ValueError: If there is no observation, neither graph nor ``z``, a shape does not fit or a value is not finite.
@@ -288,7 +299,7 @@ def fit(
     """
     if n_restarts < 0:
         raise ValueError(f"n_restarts must be non-negative but got {n_restarts}.")
-    data, n_steps = _Data.of(grams, z, is_categorical, y), _N_STEPS
+    data, n_steps = _Data.of(grams, z, is_categorical, y, means), _N_STEPS
     if len(data.y) > MANY and start is None:
         some = np.sort(rng.choice(len(data.y), MANY, replace=False))
         part = None if grams is None else np.asarray(grams)[:, some][:, :, some]
@@ -300,6 +311,7 @@ def fit(
             rng=rng,
             deterministic=deterministic,
             n_restarts=n_restarts,
+            means=data.means[:, some],
         )
         start, n_restarts, n_steps = coarse.hyperparameters, 0, _N_FINE_STEPS
     model = _Model(len(data.grams), len(data.squared_differences), deterministic)
@@ -316,7 +328,7 @@ def fit(
     options = {"gtol": 1e-2, "ftol": 1e-7, "maxiter": n_steps}
     results = [minimize(loss, x0, jac=True, method="L-BFGS-B", bounds=bounds, options=options) for x0 in starts]
     best = min(results, key=lambda result: float(result.fun))
-    return condition(grams, z, is_categorical, y, model.to_hyperparameters(best.x))
+    return condition(grams, z, is_categorical, y, model.to_hyperparameters(best.x), means)
 
 
 def condition(
@@ -325,13 +337,15 @@ def condition(
     is_categorical: NDArray[np.bool_],  # (d,)
     y: Floats,  # (n,)
     hyperparameters: Hyperparameters,
+    means: Floats | None = None,  # (p, n)
 ) -> Posterior:
     """Condition on observations with given hyperparameters. For the other arguments and errors see `fit`."""
-    data = _Data.of(grams, z, is_categorical, y)
+    data = _Data.of(grams, z, is_categorical, y, means)
     _check_fit(hyperparameters, len(data.grams), len(data.squared_differences))
     terms = _terms(data, hyperparameters)
     cholesky = _cholesky(_noisy_covariance(data, terms, hyperparameters))
-    return _posterior(hyperparameters, data.z, data.is_categorical, data.y, cholesky)
+    scales, _ = fit_scales(data, cholesky)
+    return _posterior(hyperparameters, data.z, data.is_categorical, data.y - scales @ data.means, cholesky, scales)
 
 
 @dataclass(frozen=True, eq=False)
@@ -344,9 +358,12 @@ class _Data:
     grams: Floats  # (L, n_pairs)
     squared_differences: Floats  # (d, n_pairs)
     pairs: NDArray[np.intp]  # (n_pairs,), where they are in a flattened (n, n) matrix
+    means: Floats  # (p, n)
 
     @staticmethod
-    def of(grams: Floats | None, z: Floats, is_categorical: NDArray[np.bool_], y: Floats) -> _Data:
+    def of(
+        grams: Floats | None, z: Floats, is_categorical: NDArray[np.bool_], y: Floats, means: Floats | None = None
+    ) -> _Data:
         y, z = np.asarray(y, dtype=np.float64), np.asarray(z, dtype=np.float64)
         n, is_categorical = len(y), np.asarray(is_categorical, dtype=np.bool_)
         if n == 0:
@@ -357,14 +374,16 @@ class _Data:
         _check_shape("grams", grams, (len(grams), n, n))
         if len(grams) == 0 and len(is_categorical) == 0:
             raise ValueError("Either grams or z must describe the observations but both are empty.")
-        for name, values in (("grams", grams), ("z", z), ("y", y)):
+        means = np.empty((0, n)) if means is None else np.asarray(means, dtype=np.float64)
+        _check_shape("means", means, (len(means), n))
+        for name, values in (("grams", grams), ("z", z), ("y", y), ("means", means)):
             if not np.all(np.isfinite(values)):
                 raise ValueError(f"{name} must be finite but holds NaN or infinity.")
         rows, columns = np.tril_indices(n)
         squared_differences = np.empty((z.shape[1], len(rows)))
         for j in range(z.shape[1]):
             squared_differences[j] = _squared_difference(z[rows, j], z[columns, j], bool(is_categorical[j]))
-        return _Data(z, is_categorical, y, grams[:, rows, columns], squared_differences, rows * n + columns)
+        return _Data(z, is_categorical, y, grams[:, rows, columns], squared_differences, rows * n + columns, means)
 
 
 @dataclass(frozen=True)
@@ -441,11 +460,16 @@ def log_prior(model: _Model, theta: Floats) -> tuple[float, Floats]:  # (), (n_t
 
 
 def log_marginal_likelihood(data: _Data, model: _Model, theta: Floats) -> tuple[float, Floats]:  # (), (n_theta,)
-    """Return the log marginal likelihood, RW (2.30), and its gradient with respect to theta, RW (5.9)."""
+    """Return the log marginal likelihood, RW (2.30), and its gradient with respect to theta, RW (5.9).
+
+    With means it is that of the best beta, times beta's prior: where beta is best, theta's gradient is that for a fixed
+    one (the envelope theorem).
+    """
     h, n = model.to_hyperparameters(theta), len(data.y)
     terms = _terms(data, h)
     cholesky = _cholesky(_noisy_covariance(data, terms, h))
-    half = solve_triangular(cholesky, data.y, lower=True, check_finite=False)
+    scales, log_prior_of_scales = fit_scales(data, cholesky)
+    half = solve_triangular(cholesky, data.y - scales @ data.means, lower=True, check_finite=False)
     alpha = solve_triangular(cholesky, half, lower=True, trans=1, check_finite=False)
     inverse, _ = lapack.dpotri(cholesky.T)  # C^-1: its upper triangle in Fortran's order, its lower one in ours
     # RW (5.9): the derivative is tr((alpha alpha^T - C^-1) dC) / 2. Off the diagonal a pair counts twice.
@@ -462,7 +486,21 @@ def log_marginal_likelihood(data: _Data, model: _Model, theta: Floats) -> tuple[
         gradient.append(np.array(h.inverse_squared_lengthscales) * (data.squared_differences @ of_r2))
     if not model.deterministic:
         gradient.append(np.array([h.noise * outer[diagonal].sum()]))
-    return _log_likelihood(cholesky, half), np.concatenate(gradient)
+    return _log_likelihood(cholesky, half) + log_prior_of_scales, np.concatenate(gradient)
+
+
+def fit_scales(data: _Data, cholesky: Floats) -> tuple[Floats, float]:  # (p,), ()
+    """Return the beta that maximises the likelihood of the observations times its prior, and the log of the latter.
+
+    That is the non-negative beta with the least ``|chol^-1 (y - beta means)|^2 + |(beta - mean) / deviation|^2``.
+    """
+    p = len(data.means)
+    if p == 0:
+        return np.empty(0), 0.0
+    white = solve_triangular(cholesky, np.vstack([data.means, data.y]).T, lower=True, check_finite=False)
+    rows = np.vstack([white[:, :p], np.eye(p) / _SCALE_DEVIATION])
+    scales, _ = nnls(rows, np.append(white[:, p], np.full(p, _SCALE_MEAN / _SCALE_DEVIATION)))
+    return scales, float(-0.5 * np.sum(((scales - _SCALE_MEAN) / _SCALE_DEVIATION) ** 2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -527,12 +565,17 @@ def _cholesky(matrix: Floats) -> Floats:
 
 
 def _posterior(
-    hyperparameters: Hyperparameters, z: Floats, is_categorical: NDArray[np.bool_], y: Floats, cholesky: Floats
+    hyperparameters: Hyperparameters,
+    z: Floats,
+    is_categorical: NDArray[np.bool_],
+    y: Floats,
+    cholesky: Floats,
+    scales: Floats,
 ) -> Posterior:
     half = solve_triangular(cholesky, y, lower=True, check_finite=False)
     alpha = solve_triangular(cholesky, half, lower=True, trans=1, check_finite=False)
     likelihood = _log_likelihood(cholesky, half)
-    return Posterior(hyperparameters, z, is_categorical, y, cholesky, alpha, likelihood)
+    return Posterior(hyperparameters, z, is_categorical, y, cholesky, alpha, likelihood, scales)
 
 
 def _log_likelihood(cholesky: Floats, half: Floats) -> float:

@@ -19,6 +19,7 @@ from optuna_nas_morph.encoding import AnySpace, Member
 from optuna_nas_morph.history import Key, Observation, key_of
 from optuna_nas_morph.hyperparameters import Cube
 from optuna_nas_morph.lineage import Kind
+from optuna_nas_morph.prior import Prior
 from optuna_nas_morph.search import Search, default_search, random_walk
 from optuna_nas_morph.targets import best_and_latest, ranking
 
@@ -72,6 +73,7 @@ class Settings:
     acquisition: Acquisition | ThompsonSampling | None
     search: Search | None
     deterministic: bool
+    priors: Sequence[Prior] = ()
 
 
 @dataclass(frozen=True)
@@ -240,6 +242,7 @@ def _believe(
         acquisition=settings.acquisition,
         deterministic=settings.deterministic,
         rng=rng,
+        means=[means for prior in settings.priors if (means := prior.means(encoder, settings.kernel))],
     )
 
 

@@ -31,11 +31,15 @@ from optuna_nas_morph.spaces import Descendant
 if TYPE_CHECKING:
     import grakel
 
+    from optuna_nas_morph.prior import Prior
     from optuna_nas_morph.proposal import Proposal, Task
 
 
 N_CLAIMS = 3
 """Proposals at most for one trial, where other workers claim the same at the same moment."""
+
+N_STARTUP_AFTER_PRIORS = 3
+"""Trials before the first proposal of a sampler with prior studies."""
 
 
 class MorphBOSampler(BaseSampler):
@@ -97,6 +101,12 @@ class MorphBOSampler(BaseSampler):
             afresh (without what it had inherited). They tell the surrogate apart how good an architecture is and how
             long its ancestors were trained; see `optuna_nas_morph.lineage.Kind`. The number of a trial decides whether
             it is one. With 0 there are none.
+        prior_studies:
+            Finished studies of other tasks, to start from what they say: of the same space, or of another whose
+            architectures have parts in common. Directions may differ, the number of objectives may not. The objective
+            of this study is thought to follow theirs as far as its own trials show that it does, see
+            `optuna_nas_morph.prior`; theirs are read once, before the first trial. At most 3 trials are
+            startup trials then.
     """
 
     def __init__(
@@ -113,6 +123,7 @@ class MorphBOSampler(BaseSampler):
         device: Device | str | None = None,
         max_staleness: int = 0,
         control_share: float = 0.1,
+        prior_studies: Sequence[Study] = (),
     ) -> None:
         if type(n_startup_trials) is not int or n_startup_trials < 0:
             raise ValueError(f"n_startup_trials must be a non-negative integer but got {n_startup_trials!r}.")
@@ -144,6 +155,7 @@ class MorphBOSampler(BaseSampler):
         self._device = device
         self._max_staleness = max_staleness
         self._control_share = control_share
+        self._prior_studies = _checked(prior_studies)
         self._reset_caches()
 
     def _reset_caches(self) -> None:
@@ -152,9 +164,10 @@ class MorphBOSampler(BaseSampler):
         self._reader = HistoryReader()
         self._ahead = Ahead(self._max_staleness)
         self._conditioned: dict[tuple[int, int], dict[str, Any]] = {}
+        self._read_priors: tuple[Prior, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        caches = ("_lock", "_reader", "_ahead", "_conditioned")
+        caches = ("_lock", "_reader", "_ahead", "_conditioned", "_read_priors")
         return {name: value for name, value in self.__dict__.items() if name not in caches}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -167,7 +180,8 @@ class MorphBOSampler(BaseSampler):
             self._independent_sampler.reseed_rng()
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Pass on to the independent sampler."""
+        """Read the prior studies, whose errors no parameter shall be blamed for; pass on to the independent sampler."""
+        self._priors(len(study.directions))
         if self._independent_sampler is not None:
             self._independent_sampler.before_trial(study, trial)
 
@@ -338,7 +352,13 @@ class MorphBOSampler(BaseSampler):
 
     def _is_startup(self, task: Task, history: History) -> bool:
         usable = (o for o in history.observations if task.cube.contains(o.hyperparameters))
-        return sum(o.values is not None for o in usable) < max(1, self._n_startup_trials)
+        return sum(o.values is not None for o in usable) < self._n_startup
+
+    @property
+    def _n_startup(self) -> int:
+        """Values to wait for: where earlier studies say where to look, those that show whether they are right."""
+        most = N_STARTUP_AFTER_PRIORS if self._prior_studies else self._n_startup_trials
+        return max(1, min(self._n_startup_trials, most))
 
     def _propose_once(self, task: Task, history: History, rng: np.random.Generator) -> Proposal:
         from optuna_nas_morph.proposal import Settings, propose, propose_startup
@@ -346,8 +366,16 @@ class MorphBOSampler(BaseSampler):
         observations = history.observations
         if self._is_startup(task, history):
             return propose_startup(task, observations, rng)
-        settings = Settings(self._graph_kernel(), self._acquisition, self._search, self._deterministic)
+        priors = self._priors(len(task.signs))
+        settings = Settings(self._graph_kernel(), self._acquisition, self._search, self._deterministic, priors)
         return propose(task, observations, settings, rng)
+
+    def _priors(self, n_objectives: int) -> tuple[Prior, ...]:
+        from optuna_nas_morph.prior import read_prior
+
+        if self._read_priors is None:
+            self._read_priors = tuple(read_prior(study, n_objectives) for study in self._prior_studies)
+        return self._read_priors
 
     def _graph_kernel(self) -> Any:
         if self._kernel is None:
@@ -356,7 +384,7 @@ class MorphBOSampler(BaseSampler):
 
     def _past_startup(self, study: Study) -> bool:
         finished = study._get_trials(deepcopy=False, states=(TrialState.COMPLETE,), use_cache=True)
-        return len(finished) >= max(1, self._n_startup_trials)
+        return len(finished) >= self._n_startup
 
 
 def scheduled_kind(number: int, share: float) -> Kind:
@@ -365,6 +393,20 @@ def scheduled_kind(number: int, share: float) -> Kind:
     if n == n_before:
         return Kind.SEARCH
     return Kind.CONTINUED if n % 2 else Kind.FRESH
+
+
+def _checked(studies: Sequence[Study]) -> tuple[Study, ...]:
+    """Prior studies, if each has something to say."""
+    if not isinstance(studies, Sequence) or not all(isinstance(study, Study) for study in studies):
+        raise TypeError(f"prior_studies must be a sequence of optuna.Study but got {studies!r}.")
+    for study in studies:
+        values = {tuple(t.values) for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))}
+        if len(values) < 2:
+            raise ValueError(
+                "prior_studies must hold studies with completed trials of at least two different values but "
+                f"{study.study_name!r} has {len(values)}."
+            )
+    return tuple(studies)
 
 
 def _fixed_params(study: Study, trial: FrozenTrial) -> dict[str, Any]:

@@ -6,7 +6,7 @@ objective, and each constraint.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,10 @@ class Points:
         return len(self.z)
 
 
+Mean = Callable[[Points], np.ndarray]
+"""What is thought of points beforehand, such as after another task: values, larger is better, of shape (m,)."""
+
+
 @dataclass(frozen=True)
 class Quantity:
     """What a Gaussian process is fitted to.
@@ -52,10 +56,14 @@ class Quantity:
             Which of the observed points have a value.  # (n_k,)
         targets:
             Their values, larger is better, standardised.  # (n_k,)
+        means:
+            Functions that the values may follow: what counts is how those differ from their averages over the observed
+            points.
     """
 
     rows: np.ndarray
     targets: np.ndarray
+    means: Sequence[Mean] = ()
 
 
 @dataclass(frozen=True)
@@ -69,11 +77,14 @@ class Surrogate:
             The graph kernel fitted to the observed graphs; :obj:`None` in a study without a space.
         owners:
             Per quantity and point of its posterior, the index of its graph in the kernel.
+        offsets:
+            Per quantity, its means, each with its average over the observed points.
     """
 
     posteriors: tuple[gp.Posterior, ...]
     kernel: FittedKernel | None
     owners: tuple[np.ndarray, ...]
+    offsets: tuple[tuple[tuple[Mean, float], ...], ...]
 
     def predict(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance of the latent value of each point, per quantity, of shape (k, m), (k, m)."""
@@ -82,7 +93,15 @@ class Surrogate:
             for k, posterior in enumerate(self.posteriors):
                 own = None if cross is None else cross[:, :, self.owners[k]]
                 means[k, rows], variances[k, rows] = posterior.predict(own, points.z[rows])
-        return means, variances
+        return means + [self.prior_mean(points, k) for k in range(len(means))], variances
+
+    def prior_mean(self, points: Points, k: int = 0) -> np.ndarray:
+        """What is thought of quantity ``k`` beforehand, by as much as the observations follow it, of shape (m,)."""
+        total = np.zeros(len(points))
+        for scale, (mean, average) in zip(self.posteriors[k].scales, self.offsets[k], strict=True):
+            if scale > 0:
+                total += scale * (mean(points) - average)
+        return total
 
     def joint(self, points: Points, k: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Mean and covariance of the latent values of quantity ``k`` at some points, of shape (m,), (m, m)."""
@@ -90,7 +109,8 @@ class Surrogate:
         if self.kernel is not None:
             cross = self.kernel.cross(points.graphs)[:, points.owner][:, :, self.owners[k]]
             grams = self.kernel.among(points.graphs)[:, points.owner][:, :, points.owner]
-        return self.posteriors[k].joint(cross, grams, points.z)
+        mean, covariance = self.posteriors[k].joint(cross, grams, points.z)
+        return mean + self.prior_mean(points, k), covariance
 
     def _chunks(self, points: Points) -> Iterator[tuple[slice, np.ndarray | None]]:
         """Parts of the points, each with the similarities of its graphs to those of the kernel."""
@@ -137,7 +157,7 @@ class Path:
             part = new[start : start + N_ANCHORS]
             values = self._draw([graph for graph, _ in part], np.array([np.frombuffer(z) for _, z in part]))
             self._known.update(zip(part, values.tolist(), strict=True))
-        result: np.ndarray = np.array([self._known[key] for key in keys])
+        result: np.ndarray = np.array([self._known[key] for key in keys]) + self.surrogate.prior_mean(points, self.k)
         return result
 
     @staticmethod
@@ -214,12 +234,25 @@ def fit_surrogate(
 
     posteriors: list[gp.Posterior] = []
     owners: list[np.ndarray] = []
+    offsets: list[tuple[tuple[Mean, float], ...]] = []
     for quantity in quantities:
         old = observed.owner[quantity.rows].astype(int)
         z = observed.z[quantity.rows]
-        posterior = gp.fit(grams(old, old), z, is_categorical, quantity.targets, deterministic=deterministic, rng=rng)
+        known = Points(observed.graphs, observed.owner[quantity.rows], z)
+        before = np.array([mean(known) for mean in quantity.means]).reshape(len(quantity.means), len(z))
+        averages = before.mean(axis=1)
+        posterior = gp.fit(
+            grams(old, old),
+            z,
+            is_categorical,
+            quantity.targets,
+            deterministic=deterministic,
+            rng=rng,
+            means=before - averages[:, None],
+        )
         if len(running):
             posterior = posterior.fantasize(grams(new, old), grams(new, new), running.z)
         posteriors.append(posterior)
         owners.append(np.concatenate([old, new]))
-    return Surrogate(tuple(posteriors), fitted, tuple(owners))
+        offsets.append(tuple(zip(quantity.means, averages.tolist(), strict=True)))
+    return Surrogate(tuple(posteriors), fitted, tuple(owners), tuple(offsets))

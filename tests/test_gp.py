@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from scipy.optimize import check_grad
+from scipy.optimize import check_grad, minimize
+from scipy.stats import multivariate_normal, norm
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
@@ -137,8 +138,8 @@ def test_likelihood_gradient_is_scikit_learns():
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.integers(0, 3), st.integers(0, 3), st.booleans(), st.integers(1, 8), st.integers(0, 1000))
-def test_gradients_are_finite_differences(n_levels, n_dims, deterministic, n, seed):
+@given(st.integers(0, 3), st.integers(0, 3), st.booleans(), st.integers(1, 8), st.integers(0, 2), st.integers(0, 1000))
+def test_gradients_are_finite_differences(n_levels, n_dims, deterministic, n, n_means, seed):
     assume(n_levels + n_dims > 0)
     is_categorical = MIXED[3 - n_dims :]
     grams, z, _ = problem(seed, n, n_levels, is_categorical)
@@ -146,7 +147,8 @@ def test_gradients_are_finite_differences(n_levels, n_dims, deterministic, n, se
     theta = model.default() + 0.5 * rng.normal(size=model.n_theta)
     # Values that the model expects: others have a likelihood too large to be differenced, near a singular covariance.
     prior = condition(grams, z, is_categorical, np.zeros(n), model.to_hyperparameters(theta))
-    data = _Data.of(grams, z, is_categorical, prior.cholesky @ rng.normal(size=n))
+    means = rng.normal(size=(n_means, n))
+    data = _Data.of(grams, z, is_categorical, prior.cholesky @ rng.normal(size=n) + means.sum(axis=0), means)
     for function in (
         lambda t: log_prior(model, t),
         lambda t: log_marginal_likelihood(data, model, t),
@@ -170,6 +172,64 @@ def test_gradient_by_scipy():
         theta,
     )
     assert error < 1e-5 * scale
+
+
+# Functions that the values follow.
+
+
+def test_scales_maximise_likelihood_times_prior(kind):
+    n_levels, is_categorical, h = kind
+    grams, z, y = problem(31, 15, n_levels, is_categorical)
+    means = np.random.default_rng(31).normal(size=(2, 15))
+    y = y + 0.9 * means[0] - 0.4 * means[1]
+    covariance = (
+        naive_covariance(h, np.zeros((0, 15, 15)) if grams is None else grams, z, z, is_categorical)
+    ) + h.noise * np.eye(15)
+
+    def loss(scales):
+        log_prior_of_scales = norm(0.5, 0.5).logpdf(scales).sum()
+        return -multivariate_normal(np.zeros(15), covariance).logpdf(y - scales @ means) - log_prior_of_scales
+
+    expected = minimize(loss, [0.5, 0.5], bounds=[(0, None)] * 2, options={"ftol": 1e-15, "gtol": 1e-10})
+    posterior = condition(grams, z, is_categorical, y, h, means)
+    np.testing.assert_allclose(posterior.scales, expected.x, atol=1e-6)
+    model = _Model(n_levels, len(is_categorical), False)
+    data = _Data.of(grams, z, is_categorical, y, means)
+    h = replace(h, level_weights=tuple(max(w, 1e-3) for w in h.level_weights))
+    value, _ = log_marginal_likelihood(data, model, model.from_hyperparameters(h))
+    scales = condition(grams, z, is_categorical, y, h, means).scales
+    plain, _ = log_marginal_likelihood(
+        _Data.of(grams, z, is_categorical, y - scales @ means), model, model.from_hyperparameters(h)
+    )
+    assert value == pytest.approx(plain - 2 * np.sum((scales - 0.5) ** 2))
+
+
+def test_with_means_it_is_scikit_learns_process_about_what_they_leave_over():
+    _, z, y = problem(32, 20, 0, NUMERIC)
+    means = np.random.default_rng(32).normal(size=(1, 20))
+    y = y + 0.7 * means[0]
+    posterior = condition(
+        None, z[:14], NUMERIC, y[:14], Hyperparameters((), 0.0, 1.7, (4.0, 0.25, 1.0), 0.03), means[:, :14]
+    )
+    (scale,) = posterior.scales
+    assert scale > 0.3
+    kernel = ConstantKernel(1.7) * Matern(length_scale=[0.5, 2.0, 1.0], nu=2.5) + WhiteKernel(0.03)
+    oracle = GaussianProcessRegressor(kernel, alpha=0.0, optimizer=None).fit(z[:14], (y - scale * means[0])[:14])
+    expected, deviation = oracle.predict(z[14:], return_std=True)
+    mean, variance = posterior.predict(None, z[14:])
+    np.testing.assert_allclose(mean, expected, rtol=1e-9)
+    np.testing.assert_allclose(variance, deviation**2 - 0.03, rtol=1e-7)
+
+
+@pytest.mark.parametrize(("slope", "low", "high"), [(1.0, 0.6, 1.2), (0.0, 0.0, 0.3), (-1.0, 0.0, 0.0)])
+def test_scales_follow_the_evidence(slope, low, high):
+    rng = np.random.default_rng(33)
+    z, mean = rng.random((120, 1)), rng.normal(size=120)
+    y = slope * mean + 0.3 * rng.normal(size=120)
+    posterior = fit(None, z, np.array([False]), (y - y.mean()) / y.std(), rng=rng, means=mean[None] - mean.mean())
+    assert low <= posterior.scales[0] <= high
+    # Beyond what was observed, and with a fantasy, they stay.
+    assert posterior.fantasize(None, None, z[:1]).scales is posterior.scales
 
 
 def test_layout_round_trips(kind):
@@ -441,6 +501,8 @@ def test_kernel_that_is_no_kernel():
         ({"y": np.zeros((5, 1))}, r"y must have shape \(5,\) but got \(5, 1\)"),
         ({"y": np.array([0, 0, 0, 0, np.nan])}, "y must be finite but holds NaN or infinity"),
         ({"z": np.full((5, 3), np.inf)}, "z must be finite but holds NaN or infinity"),
+        ({"means": np.zeros((1, 4))}, r"means must have shape \(1, 5\) but got \(1, 4\)"),
+        ({"means": np.full((1, 5), np.nan)}, "means must be finite but holds NaN or infinity"),
         ({"grams": None, "z": np.zeros((5, 0)), "is_categorical": NO_Z}, "Either grams or z must describe"),
         ({"n_restarts": -1}, "n_restarts must be non-negative but got -1"),
         ({"start": KINDS["graphs"][2]}, "must be for 2 levels and 3 dimensions but got 3 and 0"),

@@ -75,17 +75,33 @@ class Model:
         return np.array([cube.encode(o.hyperparameters) for o in self.observed]).reshape(len(self.observed), -1)
 
 
-def fit_model(study: Study, space: AnySpace | None, objective: int, kernel: Any, rng: np.random.Generator) -> Model:
-    """Fit the surrogate of one objective to the trials of a study.
+@dataclass(frozen=True)
+class Evidence:
+    """What a study has to say of architectures. Made by `read_evidence`.
 
-    A single objective is on the scale that `MorphBOSampler` gives it, `LogRegret`; one of several is standardised.
+    Attributes:
+        space:
+            Its space.
+        cube:
+            Its hyperparameters.
+        observed:
+            Trials with values, in the order of their numbers.
+        signs:
+            Per objective, 1 to maximise and -1 to minimise.
+    """
+
+    space: AnySpace
+    cube: Cube
+    observed: Sequence[Observation]
+    signs: tuple[float, ...]
+
+
+def read_evidence(study: Study, space: AnySpace | None) -> Evidence:
+    """Read the trials of a study.
 
     Raises:
-        ValueError: If the space is not known, there are fewer than two trials with values or architectures, or there is
-            no such objective.
+        ValueError: If the space is not known.
     """
-    if type(objective) is not int or not 0 <= objective < len(study.directions):
-        raise ValueError(f"objective must be an integer from 0 to {len(study.directions) - 1} but got {objective!r}.")
     space = space if space is not None else lineage.space_of(study)
     if space is None:
         raise ValueError(
@@ -97,9 +113,45 @@ def fit_model(study: Study, space: AnySpace | None, objective: int, kernel: Any,
     observed = [
         o for o in history.observations if o.state.is_finished() and o.values and cube.contains(o.hyperparameters)
     ]
-    if len({o.member.fingerprint for o in observed if o.member is not None}) < 2:
+    return Evidence(
+        space, cube, observed, tuple(-1.0 if d == StudyDirection.MINIMIZE else 1.0 for d in study.directions)
+    )
+
+
+def fit_model(study: Study, space: AnySpace | None, objective: int, kernel: Any, rng: np.random.Generator) -> Model:
+    """Fit the surrogate of one objective to the trials of a study.
+
+    A single objective is on the scale that `MorphBOSampler` gives it, `LogRegret`; one of several is standardised.
+
+    Raises:
+        ValueError: If the space is not known, there are fewer than two trials with values or architectures, or there is
+            no such objective.
+    """
+    check_objective(study, objective)
+    evidence = read_evidence(study, space)
+    if n_architectures(evidence.observed) < 2:
         raise ValueError("study must have trials of at least two architectures with values but has fewer.")
-    signs = tuple(-1.0 if d == StudyDirection.MINIMIZE else 1.0 for d in study.directions)
+    return fit_to(evidence, objective, kernel, rng)
+
+
+def check_objective(study: Study, objective: int) -> None:
+    """Check which objective is asked for.
+
+    Raises:
+        ValueError: If there is no such one.
+    """
+    if type(objective) is not int or not 0 <= objective < len(study.directions):
+        raise ValueError(f"objective must be an integer from 0 to {len(study.directions) - 1} but got {objective!r}.")
+
+
+def n_architectures(observed: Sequence[Observation]) -> int:
+    """How many different ones there are."""
+    return len({o.member.fingerprint for o in observed if o.member is not None})
+
+
+def fit_to(evidence: Evidence, objective: int, kernel: Any, rng: np.random.Generator) -> Model:
+    """`fit_model` for trials that have been read: at least two architectures have values."""
+    observed, signs = evidence.observed, evidence.signs
     observed = [observed[i] for i in best_and_latest(ranking([o.values for o in observed], signs), MAX_OBSERVATIONS)]
     sign = signs[objective]
     column = sign * np.array([(o.values or ())[objective] for o in observed])
@@ -107,14 +159,14 @@ def fit_model(study: Study, space: AnySpace | None, objective: int, kernel: Any,
         curves = [{step: sign * value for step, value in o.curve.items()} for o in observed]
         column = extrapolate(curves, column, np.array([o.is_partial for o in observed]))
     scale = LogRegret.of(column) if len(signs) == 1 else Standard.of(column)
-    encoder = Encoder.of(space, cube, observed)
+    encoder = Encoder.of(evidence.space, evidence.cube, observed)
     points = encoder.points_of(observed)
     nothing = Points((), np.empty(0, dtype=int), points.z[:0])
     quantity = Quantity(np.arange(len(observed)), scale.targets(column))
     surrogate = fit_surrogate(
         points, [quantity], nothing, encoder.is_categorical, kernel=kernel, deterministic=False, rng=rng
     )
-    return Model(space, observed, sign * column, sign, scale, surrogate, encoder)
+    return Model(evidence.space, observed, sign * column, sign, scale, surrogate, encoder)
 
 
 @dataclass(frozen=True)

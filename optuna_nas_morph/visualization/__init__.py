@@ -15,6 +15,7 @@ from optuna_nas_morph.visualization.lineage_svg import lineage_to_svg
 from optuna_nas_morph.visualization.motifs import plot_motifs
 from optuna_nas_morph.visualization.pareto import plot_pareto
 from optuna_nas_morph.visualization.plotly_imports import is_available
+from optuna_nas_morph.visualization.surrogate import plot_surrogate
 from optuna_nas_morph.visualization.theme import DARK, LIGHT, Theme
 
 __all__ = [
@@ -32,4 +33,5 @@ __all__ = [
     "plot_lineage",
     "plot_motifs",
     "plot_pareto",
+    "plot_surrogate",
 ]
