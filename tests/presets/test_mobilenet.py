@@ -110,6 +110,19 @@ def test_published_tables(table: presets.MobileNetTable, n_parameters: int, giga
     assert sum(isinstance(node.op, Add) for node in seed.nodes) == n_sums
 
 
+@pytest.mark.parametrize(
+    "table",
+    [presets.MOBILENET_V2, presets.MOBILENET_V3_SMALL, presets.MOBILENET_V3_LARGE],
+    ids=["v2", "small", "large"],
+)
+def test_tables_fit_small_images(table: presets.MobileNetTable) -> None:
+    seed = presets.mobilenet((3, 32, 32), 10, table=table).seed
+    depthwise = [node.name for node in seed.nodes if isinstance(node.op, DepthwiseConv)]
+    assert len(depthwise) == len(table.blocks)
+    assert seed.specs[depthwise[-1]].spatial == (4, 4)
+    assert Network(seed).eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+
+
 def test_a_table_comes_alone() -> None:
     table = presets.MOBILENET_V2
     other: dict[str, Any]
