@@ -138,6 +138,21 @@ class Scale(nn.Module):
         return f"{self.factor}"
 
 
+class LayerScale(nn.Module):
+    """Product with a trained factor per channel (Touvron et al., 2021, section 2)."""
+
+    def __init__(self, n_channels: int, n_axes_behind: int, initial: float) -> None:
+        super().__init__()
+        self.shape = (n_channels,) + (1,) * n_axes_behind
+        self.weight = nn.Parameter(torch.full((n_channels,), initial))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.weight.view(self.shape)
+
+    def extra_repr(self) -> str:
+        return f"n_channels={len(self.weight)}"
+
+
 class ParametricActivation(nn.Module):
     """(1 - a) x + a f(x) with a trained a per channel (Wei et al., 2016, section 3.3)."""
 
@@ -195,6 +210,20 @@ class ChannelsFirstLayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.movedim(1, -1)).movedim(-1, 1).contiguous()
+
+
+class ColumnEmbedding(nn.Embedding):
+    """Embedding of one column of integers (Guo and Berkhahn, 2016, section 3)."""
+
+    def __init__(self, column: int, num_embeddings: int, embedding_dim: int) -> None:
+        super().__init__(num_embeddings, embedding_dim)
+        self.column = column
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x[:, self.column])
+
+    def extra_repr(self) -> str:
+        return f"column={self.column}, {super().extra_repr()}"
 
 
 class PatchEmbedding1d(nn.Conv1d):
@@ -259,8 +288,10 @@ _LAYERS: dict[str, Any] = {
     for cls in (
         Add,
         ChannelsFirstLayerNorm,
+        ColumnEmbedding,
         Concat,
         GlobalPool,
+        LayerScale,
         Multiply,
         ParametricActivation,
         PatchEmbedding1d,

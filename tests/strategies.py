@@ -29,6 +29,7 @@ from optuna_nas_morph.ir.ops import (
     AdaptivePool,
     Add,
     BatchNorm,
+    ColumnEmbedding,
     Concat,
     Conv,
     DepthwiseConv,
@@ -37,6 +38,7 @@ from optuna_nas_morph.ir.ops import (
     GlobalPool,
     Input,
     LayerNorm,
+    LayerScale,
     Linear,
     Multiply,
     Op,
@@ -145,6 +147,7 @@ def _same_shape(source: Source) -> list[Callable[[], Op]]:
         *[lambda: _activation(source)] * 3,
         lambda: Dropout(_choice(source, (0.5, 0.0, 0.25))),
         lambda: LayerNorm(_choice(source, (1e-5, 1e-3))),
+        lambda: LayerScale(_choice(source, (1e-6, 0.0))),
         lambda: ParametricActivation(_choice(source, ACTIVATIONS)),
         lambda: Scale(_choice(source, (2.0, -0.5))),
     ]
@@ -209,6 +212,8 @@ def _unary(source: Source, spec: TensorSpec) -> Op:
     """An operation that takes such a tensor (its geometry may still not fit)."""
     rank = len(spec.shape) - 1
     if spec.dtype == "int64":
+        if _maybe(source, 2):
+            return ColumnEmbedding(source.integer(0, spec.n_channels - 1), source.integer(2, 5), _width(source))
         return TokenEmbedding(source.integer(2, 5), _width(source))
     if rank == 0:
         return _choice(source, _for_vectors(source))()
@@ -444,6 +449,7 @@ def _op(source: Source) -> Op:
         *_for_tokens(source),
         lambda: _input(source),
         lambda: TokenEmbedding(source.integer(1, 9), _width(source)),
+        lambda: ColumnEmbedding(source.integer(0, 3), source.integer(1, 9), _width(source)),
         Add,
         Concat,
         Multiply,
@@ -509,8 +515,9 @@ def example_inputs(architecture: Architecture, batch_size: int = 2, seed: int = 
             result.append(torch.randn(shape, generator=generator))
             continue
         readers = [architecture[consumer].op for consumer in architecture.consumers[name]]
-        n_tokens = min((op.n_tokens for op in readers if isinstance(op, TokenEmbedding)), default=2)
-        result.append(torch.randint(0, n_tokens, shape, generator=generator))
+        sizes = [op.n_tokens for op in readers if isinstance(op, TokenEmbedding)]
+        sizes += [op.n_categories for op in readers if isinstance(op, ColumnEmbedding)]
+        result.append(torch.randint(0, min(sizes, default=2), shape, generator=generator))
     return tuple(result)
 
 
@@ -576,6 +583,10 @@ def example_architectures() -> dict[str, Architecture]:
         "layer_norm_tokens": sequence(tokens, LayerNorm(1e-3)),
         "layer_norm_first": sequence(image, LayerNorm()),
         "layer_norm_last": sequence(last, LayerNorm()),
+        "layer_scale": sequence(image, LayerScale()),
+        "layer_scale_vector": sequence(vector, LayerScale(0.5)),
+        "layer_scale_tokens": sequence(tokens, LayerScale()),
+        "layer_scale_last": sequence(last, LayerScale()),
         **{f"activation_{name}": sequence(image, Activation(name)) for name in ACTIVATIONS},
         "activation_leaky_slope": sequence(image, Activation("leaky_relu", 0.3)),
         **{f"parametric_{name}": sequence(image, ParametricActivation(name)) for name in ACTIVATIONS},
@@ -608,7 +619,10 @@ def example_architectures() -> dict[str, Architecture]:
         "to_tokens1d": sequence(series, ToTokens()),
         "to_tokens2d": sequence(image, ToTokens()),
         "to_tokens3d": sequence(volume, ToTokens()),
+        "to_tokens_one_channel": sequence(Input((1, 4)), ToTokens(), LayerNorm()),
+        "to_tokens_one_position": sequence(Input((4, 1)), ToTokens(), Linear(2)),
         "token_embedding": sequence(ids, TokenEmbedding(6, 3)),
+        "column_embedding": sequence(ids, ColumnEmbedding(2, 6, 3)),
     }
     x = Node("x", image)
     result["add"] = Architecture((x, Node("a", Conv.same(2, 2, 3), ("x",)), Node("sum", Add(), ("a", "x", "x"))))

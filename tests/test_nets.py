@@ -24,6 +24,7 @@ from optuna_nas_morph.ir.ops import (
     AdaptivePool,
     Add,
     BatchNorm,
+    ColumnEmbedding,
     Concat,
     Conv,
     DepthwiseConv,
@@ -32,6 +33,7 @@ from optuna_nas_morph.ir.ops import (
     GlobalPool,
     Input,
     LayerNorm,
+    LayerScale,
     Linear,
     Multiply,
     ParametricActivation,
@@ -118,6 +120,10 @@ def reference(architecture: Architecture, node: Node, inputs: list[Tensor], stat
             assert weight is not None
             y = getattr(torch if op.function == "tanh" else F, op.function)(x).movedim(channel_axis, -1)
             return ((1 - weight) * x.movedim(channel_axis, -1) + weight * y).movedim(-1, channel_axis)
+        case LayerScale():
+            weight = p("weight")
+            assert weight is not None
+            return (weight * x.movedim(channel_axis, -1)).movedim(-1, channel_axis)
         case Scale() as op:
             return torch.mul(x, op.factor)
         case Pool() as op:
@@ -144,6 +150,10 @@ def reference(architecture: Architecture, node: Node, inputs: list[Tensor], stat
             weight = p("weight")
             assert weight is not None
             return weight[x]
+        case ColumnEmbedding() as op:
+            weight = p("weight")
+            assert weight is not None
+            return torch.stack([weight[row[op.column]] for row in x])
         case PositionEmbedding():
             weight = p("weight")
             assert weight is not None

@@ -12,6 +12,7 @@ from optuna_nas_morph.morphisms.grow_kernel import GrowKernel
 from optuna_nas_morph.morphisms.insert_activation import InsertActivation
 from optuna_nas_morph.morphisms.insert_batch_norm import InsertBatchNorm
 from optuna_nas_morph.morphisms.insert_depthwise_separable import InsertDepthwiseSeparable
+from optuna_nas_morph.morphisms.insert_inverted_residual import InsertInvertedResidual
 from optuna_nas_morph.morphisms.insert_residual_block import InsertResidualBlock
 from optuna_nas_morph.morphisms.insert_squeeze_excite import InsertSqueezeExcite
 from optuna_nas_morph.morphisms.make_separable import MakeSeparable
@@ -34,6 +35,7 @@ __all__ = [
     "InsertActivation",
     "InsertBatchNorm",
     "InsertDepthwiseSeparable",
+    "InsertInvertedResidual",
     "InsertResidualBlock",
     "InsertSqueezeExcite",
     "MakeSeparable",

@@ -13,12 +13,13 @@ from optuna_nas_morph.ir.ops import (
     Dropout,
     Input,
     LayerNorm,
+    LayerScale,
     Linear,
     Op,
     ParametricActivation,
 )
 
-_FINISHERS = (BatchNorm, LayerNorm, Activation)
+_FINISHERS = (BatchNorm, LayerNorm, LayerScale, Activation)
 
 
 def block_ends(architecture: Architecture) -> list[str]:
@@ -29,8 +30,8 @@ def block_ends(architecture: Architecture) -> list[str]:
 def block_end_refusal(architecture: Architecture, name: str) -> str | None:
     """Why no layer goes behind a node, or :obj:`None`.
 
-    A norm or an activation belongs to the layer before it, so nothing is put between; nor at the end of a branch that
-    meets a sum (behind the sum there is the same place), nor behind inputs and the output.
+    A norm, a factor per channel or an activation belongs to the layer before it, so nothing is put between; nor at the
+    end of a branch that meets a sum (behind the sum there is the same place), nor behind inputs and the output.
     """
     if name not in architecture.index:
         return f"there is no node {name!r}"

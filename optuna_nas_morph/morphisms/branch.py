@@ -21,6 +21,7 @@ from optuna_nas_morph.ir.ops import (
     Conv,
     DepthwiseConv,
     Dropout,
+    LayerScale,
     Linear,
     ParametricActivation,
 )
@@ -29,7 +30,7 @@ from optuna_nas_morph.morphisms.blocks import chain, followers_of
 
 JOINS = ("concat", "add")
 
-_PER_CHANNEL = (BatchNorm, Activation, ParametricActivation, Dropout)
+_PER_CHANNEL = (BatchNorm, LayerScale, Activation, ParametricActivation, Dropout)
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,15 @@ class Builder:
     Args:
         input_shape:
             Shape of one sample.
+        dtype:
+            Its type, as `Input` has it.
     """
 
-    def __init__(self, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, input_shape: tuple[int, ...], dtype: str = "float32") -> None:
         self._nodes: list[Node] = []
         self._specs: dict[str, TensorSpec] = {}
         self._counts: Counter[str] = Counter()
-        self._append("input", Input(input_shape), ())
+        self._append("input", Input(input_shape, dtype=dtype), ())
 
     @property
     def last(self) -> str:
@@ -37,6 +39,10 @@ class Builder:
     def spec(self) -> TensorSpec:
         """What the node added last puts out."""
         return self._specs[self.last]
+
+    def add_input(self, name: str, op: Input) -> str:
+        """Add one more input, which the network takes behind those before it."""
+        return self._append(name, op, ())
 
     def add(self, op: Op, *inputs: str, stem: str | None = None) -> str:
         """Add a node.

@@ -18,6 +18,37 @@ def positive(name: str, value: int) -> int:
     return number
 
 
+def depths(value: int | Sequence[int], n_stages: int) -> tuple[int, ...]:
+    """Blocks in each stage from one number for all, or one per stage.
+
+    Raises:
+        ValueError: If it is neither a positive integer nor ``n_stages`` of them.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        return (positive("depth", value),) * n_stages
+    counts = _sizes(value)
+    if len(counts) != n_stages:
+        raise ValueError(
+            f"depth must be a positive integer or n_stages={n_stages} of them, one per stage, but got {value!r}."
+        )
+    return counts
+
+
+def categories(value: Sequence[int]) -> tuple[int, ...]:
+    """Numbers of categories per column as a tuple of ``int``.
+
+    Raises:
+        ValueError: If it is no sequence of positive integers.
+    """
+    try:
+        entries = list(value)
+    except TypeError as e:
+        raise ValueError(
+            f"n_categories must be a sequence of positive integers, one per categorical column, but got {value!r}."
+        ) from e
+    return tuple(positive(f"n_categories[{i}]", n) for i, n in enumerate(entries))
+
+
 def vector_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
     """The shape of a sample of any rank as a tuple of ``int``.
 

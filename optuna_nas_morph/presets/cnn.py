@@ -56,7 +56,8 @@ def cnn(
         input_shape:
             ``(channels, height, width)``, height and width at least 4.
         n_classes:
-            Outputs: one per class, or 1 for a regression or a binary decision.
+            Outputs, with no function behind them: one per class, per label that holds or does not, or per number to
+            predict (see `optuna_nas_morph.presets`).
         width:
             Channels of the first block.
         depth:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from optuna_nas_morph.morphisms import (
     AddSkip,
+    Branch,
     ConcatSkip,
     Deepen,
     GrowKernel,
     InsertResidualBlock,
+    InsertSqueezeExcite,
     Morphism,
     Widen,
 )
@@ -30,8 +32,11 @@ MORPHISMS: tuple[Morphism, ...] = (
     GrowKernel(2, 15),
     AddSkip(),
     ConcatSkip(),
+    InsertSqueezeExcite(),
+    Branch("concat"),
 )
-"""Kernels along one axis are cheap, so they may grow further than those of images."""
+"""Kernels along one axis are cheap, so they may grow further than those of images, and differ between branches that lie
+side by side (InceptionTime: Ismail Fawaz et al., 2020). Gates per channel: Karim et al., 2019."""
 
 
 def conv1d(
@@ -57,7 +62,8 @@ def conv1d(
         input_shape:
             ``(channels, length)``, length at least 8.
         n_classes:
-            Outputs: one per class, or 1 for a regression or a binary decision.
+            Outputs, with no function behind them: one per class, per label that holds or does not, or per number to
+            predict (see `optuna_nas_morph.presets`).
         width:
             Channels of the first block.
         depth:

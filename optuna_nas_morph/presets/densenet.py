@@ -6,14 +6,16 @@ from collections.abc import Sequence
 
 from optuna_nas_morph.ir.ops import Concat, Pool
 from optuna_nas_morph.morphisms import (
+    Branch,
     ConcatSkip,
     Deepen,
     GrowKernel,
+    InsertSqueezeExcite,
     Morphism,
     Widen,
 )
 from optuna_nas_morph.presets.builder import Builder
-from optuna_nas_morph.presets.checks import map_shape, positive
+from optuna_nas_morph.presets.checks import depths, map_shape, positive
 from optuna_nas_morph.presets.limits import N_MORPHISMS, grown_from
 from optuna_nas_morph.spaces import MorphSpace
 
@@ -28,6 +30,8 @@ MORPHISMS: tuple[Morphism, ...] = (
     Deepen("relu", 1),
     Deepen("relu", 3),
     GrowKernel(2),
+    InsertSqueezeExcite(),
+    Branch("concat"),
 )
 """Tensors meet side by side, as everywhere in these networks: no sums. 1x1 convolutions are their bottlenecks."""
 
@@ -37,8 +41,9 @@ def densenet(
     n_classes: int,
     *,
     growth_rate: int = 12,
-    depth: int = 2,
+    depth: int | Sequence[int] = 2,
     n_stages: int = 3,
+    bottleneck: int | None = None,
     morphisms: Sequence[Morphism] = MORPHISMS,
     max_morphisms: int = N_MORPHISMS,
     max_parameters: int | None = None,
@@ -53,17 +58,23 @@ def densenet(
     average pooling and a linear layer. There is no pooling where the smaller side would fall below 4. Where it is above
     64, their stem for ImageNet takes it down (see `Builder.add_stem`).
 
+    With ``growth_rate=32, depth=(6, 12, 24, 16), n_stages=4, bottleneck=4`` and 224 pixels it is their DenseNet-121.
+
     Args:
         input_shape:
             ``(channels, height, width)``, height and width at least 4.
         n_classes:
-            Outputs: one per class, or 1 for a regression or a binary decision.
+            Outputs, with no function behind them: one per class, per label that holds or does not, or per number to
+            predict (see `optuna_nas_morph.presets`).
         growth_rate:
             Channels that each layer adds.
         depth:
-            Layers in each dense block.
+            Layers in each dense block; one number for all, or one per dense block.
         n_stages:
             Dense blocks.
+        bottleneck:
+            Channels over the growth rate of a 1x1 convolution before every 3x3 convolution in a dense block, as in
+            their DenseNet-B (4 there); :obj:`None` for no such convolution.
         morphisms:
             What the search may apply.
         max_morphisms:
@@ -80,13 +91,13 @@ def densenet(
     """
     builder = Builder(map_shape(input_shape, ("height", "width"), SMALLEST))
     n_classes, growth_rate = positive("n_classes", n_classes), positive("growth_rate", growth_rate)
-    depth, n_stages = positive("depth", depth), positive("n_stages", n_stages)
+    n_inner = None if bottleneck is None else positive("bottleneck", bottleneck) * growth_rate
     builder.add_stem(2 * growth_rate, 3, LARGE)
-    for stage in range(n_stages):
+    for stage, n_layers in enumerate(depths(depth, positive("n_stages", n_stages))):
         if stage > 0:
             _add_transition(builder)
-        for _ in range(depth):
-            _add_layer(builder, growth_rate)
+        for _ in range(n_layers):
+            _add_layer(builder, growth_rate, n_inner)
     builder.add_norm_relu()
     seed = builder.finish(n_classes)
     return grown_from(
@@ -99,10 +110,13 @@ def densenet(
     )
 
 
-def _add_layer(builder: Builder, growth_rate: int) -> None:
-    """Add norm, ReLU and convolution, whose output joins what was there."""
+def _add_layer(builder: Builder, growth_rate: int, n_inner: int | None) -> None:
+    """Add norm, ReLU and convolution, twice if there is a bottleneck, whose output joins what was there."""
     start = builder.last
     builder.add_norm_relu()
+    if n_inner is not None:
+        builder.add_conv(n_inner, 1)
+        builder.add_norm_relu()
     builder.add(Concat(), start, builder.add_conv(growth_rate, 3))
 
 

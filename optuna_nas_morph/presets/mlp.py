@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from optuna_nas_morph.ir.ops import Flatten, Linear
+from optuna_nas_morph.ir.ops import ColumnEmbedding, Concat, Flatten, Input, Linear
 from optuna_nas_morph.morphisms import (
     AddSkip,
     ConcatSkip,
@@ -14,7 +14,7 @@ from optuna_nas_morph.morphisms import (
     Widen,
 )
 from optuna_nas_morph.presets.builder import Builder
-from optuna_nas_morph.presets.checks import positive, vector_shape
+from optuna_nas_morph.presets.checks import categories, positive, vector_shape
 from optuna_nas_morph.presets.limits import N_MORPHISMS, grown_from
 from optuna_nas_morph.spaces import MorphSpace
 
@@ -26,7 +26,10 @@ MORPHISMS: tuple[Morphism, ...] = (
     AddSkip(),
     ConcatSkip(),
 )
-"""There is no kernel to grow."""
+"""There is no kernel to grow, and no map to gate. Activations that are blended in would sit behind ReLU, where nothing
+is negative."""
+MAX_FEATURES = 600
+"""Numbers per category at first, at most."""
 
 
 def mlp(
@@ -35,26 +38,37 @@ def mlp(
     *,
     width: int = 64,
     depth: int = 2,
+    n_categories: Sequence[int] = (),
     morphisms: Sequence[Morphism] = MORPHISMS,
     max_morphisms: int = N_MORPHISMS,
     max_parameters: int | None = None,
     max_flops: int | None = None,
     max_nodes: int | None = None,
 ) -> MorphSpace:
-    """Networks for vectors, grown from a small multilayer perceptron.
+    """Networks for vectors and tables, grown from a small multilayer perceptron.
 
     The seed flattens its input where that is no vector, then has ``depth`` hidden layers of linear layer, batch norm
     (Ioffe and Szegedy, 2015) and ReLU, and a linear layer.
 
+    With ``n_categories`` the network takes two tensors: ``network(numbers, categories)``, the second one ``int64`` of
+    shape ``(batch, len(n_categories))``. Each of its columns gets an embedding (Guo and Berkhahn, 2016), which joins
+    the numbers in front of the first hidden layer and starts with ``round(1.6 * n ** 0.56)`` numbers per category, at
+    most 600 (the rule of fastai: Howard and Gugger, 2020); a search may widen each by itself.
+
     Args:
         input_shape:
-            ``(n_features,)``, or any other shape of one sample, which is flattened.
+            ``(n_features,)``, or any other shape of one sample, which is flattened; with ``n_categories`` also
+            ``(0,)``, for a table without numbers, whose network takes the categories alone.
         n_classes:
-            Outputs: one per class, or 1 for a regression or a binary decision.
+            Outputs, with no function behind them: one per class, per label that holds or does not, or per number to
+            predict (see `optuna_nas_morph.presets`).
         width:
             Units of a hidden layer.
         depth:
             Hidden layers.
+        n_categories:
+            Categories of each categorical column, which are numbered from 0 in it; one more where values may be missing
+            or unknown. Empty for a table of numbers.
         morphisms:
             What the search may apply.
         max_morphisms:
@@ -69,10 +83,18 @@ def mlp(
     Raises:
         ValueError: If an argument is out of range, or the seed exceeds a limit.
     """
-    builder = Builder(vector_shape(input_shape))
+    counts = categories(n_categories)
+    if counts and isinstance(input_shape, Sequence) and tuple(input_shape) == (0,):
+        builder = Builder((len(counts),), dtype="int64")
+        _join(builder, (), builder.last, counts)
+    else:
+        builder = Builder(vector_shape(input_shape))
+        if builder.spec.spatial:
+            builder.add(Flatten())
+        if counts:
+            ids = Input((len(counts),), dtype="int64")
+            _join(builder, (builder.last,), builder.add_input("categories", ids), counts)
     n_classes, width, depth = positive("n_classes", n_classes), positive("width", width), positive("depth", depth)
-    if builder.spec.spatial:
-        builder.add(Flatten())
     for _ in range(depth):
         builder.add(Linear(width, bias=False))
         builder.add_norm_relu()
@@ -85,3 +107,13 @@ def mlp(
         max_flops=max_flops,
         max_nodes=max_nodes,
     )
+
+
+def _join(builder: Builder, numbers: Sequence[str], ids: str, counts: tuple[int, ...]) -> None:
+    """Add an embedding per column of ``ids``, and put them behind the numbers."""
+    parts = list(numbers)
+    for column, n in enumerate(counts):
+        features = min(MAX_FEATURES, round(1.6 * n**0.56))
+        parts.append(builder.add(ColumnEmbedding(column, n, features), ids, stem="embedding"))
+    if len(parts) > 1:
+        builder.add(Concat(), *parts)

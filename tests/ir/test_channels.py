@@ -33,7 +33,7 @@ from optuna_nas_morph.ir.ops import (
 from tests.strategies import architectures, random_architecture
 
 PACES = "channels that repeat at different paces meet in"
-FRESH = ("input", "conv", "linear", "self_attention", "patch_embedding", "token_embedding")
+FRESH = ("input", "conv", "linear", "self_attention", "patch_embedding", "token_embedding", "column_embedding")
 
 
 class Naive:

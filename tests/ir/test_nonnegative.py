@@ -21,6 +21,7 @@ from optuna_nas_morph.ir.ops import (
     GlobalPool,
     Input,
     LayerNorm,
+    LayerScale,
     Linear,
     Multiply,
     Op,
@@ -90,6 +91,7 @@ def test_single_operations_never_contradict(name: str) -> None:
         (ParametricActivation("relu"), False),
         (BatchNorm(), False),
         (LayerNorm(), False),
+        (LayerScale(0.5), False),
         (Conv(2, (1, 1)), False),
     ],
 )

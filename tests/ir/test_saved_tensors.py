@@ -19,10 +19,13 @@ BATCH_SIZES = (1, 8)
 N_CHUNKS, PER_CHUNK = 6, 40
 SPACES = {
     "mlp": presets.mlp((3, 4), 10),
+    "table": presets.mlp((4,), 10, n_categories=(3, 12)),
     "cnn": presets.cnn((3, 8, 8), 10),
     "resnet": presets.resnet((3, 8, 8), 10),
     "densenet": presets.densenet((3, 8, 8), 10),
     "conv1d": presets.conv1d((2, 24), 10),
+    "mobilenet": presets.mobilenet((3, 8, 8), 10, width=8),
+    "convnext": presets.convnext((3, 8, 8), 10, width=8),
 }
 
 

@@ -19,6 +19,7 @@ from optuna_nas_morph.ir.ops import (
     AdaptivePool,
     Add,
     BatchNorm,
+    ColumnEmbedding,
     Concat,
     Conv,
     DepthwiseConv,
@@ -27,6 +28,7 @@ from optuna_nas_morph.ir.ops import (
     GlobalPool,
     Input,
     LayerNorm,
+    LayerScale,
     Linear,
     Multiply,
     ParametricActivation,
@@ -43,6 +45,8 @@ from tests.strategies import architectures, random_architecture
 GOLDEN_FINGERPRINTS = {
     "golden_v1": "3d15b745d9d3cfbc0b243a323d97b9e4",
     "golden_v1_blends": "7187a9bd88145140cfb23662f4f7e74e",
+    "golden_v1_columns": "bdb0a902b352ce7e8dbd001680b9dcc6",
+    "golden_v1_factors": "e45a0bff6b61c28f48060301ed23277c",
 }
 """By the name of a file beside this one. Operations that came later have files of their own: a file never changes."""
 
@@ -99,7 +103,22 @@ def golden_blends() -> Architecture:
     )
 
 
-GOLDEN = {"golden_v1": golden_architecture(), "golden_v1_blends": golden_blends()}
+def golden_factors() -> Architecture:
+    """Factors per channel."""
+    return Architecture((Node("image", Input((3, 8, 8))), Node("factors", LayerScale(0.5), ("image",))))
+
+
+def golden_columns() -> Architecture:
+    """Categories in columns."""
+    return Architecture((Node("table", Input((3,), dtype="int64")), Node("c", ColumnEmbedding(2, 7, 4), ("table",))))
+
+
+GOLDEN = {
+    "golden_v1": golden_architecture(),
+    "golden_v1_blends": golden_blends(),
+    "golden_v1_factors": golden_factors(),
+    "golden_v1_columns": golden_columns(),
+}
 
 
 def golden_text(name: str) -> str:

@@ -23,6 +23,7 @@ from optuna_nas_morph.morphisms import (
     InsertActivation,
     InsertBatchNorm,
     InsertDepthwiseSeparable,
+    InsertInvertedResidual,
     InsertResidualBlock,
     InsertSqueezeExcite,
     Morphism,
@@ -49,6 +50,8 @@ MORPHISMS: tuple[Morphism, ...] = (
     InsertBatchNorm(),
     InsertDepthwiseSeparable("relu"),
     InsertDepthwiseSeparable("linear", 5),
+    InsertInvertedResidual(),
+    InsertInvertedResidual(7, 2, "gelu", "layer"),
     InsertSqueezeExcite(4),
     InsertSqueezeExcite(2, "hardsigmoid"),
     Ungroup(),
@@ -65,10 +68,13 @@ def seeds() -> dict[str, Architecture]:
     image = (3, 8, 8)
     return {
         "mlp": presets.mlp(input_shape=(12,), n_classes=10).seed,
+        "table": presets.mlp((4,), n_classes=10, n_categories=(3, 12)).seed,
         "cnn": presets.cnn(image, 10).seed,
         "resnet": presets.resnet(image, 10).seed,
         "densenet": presets.densenet(image, 10).seed,
         "conv1d": presets.conv1d(input_shape=(2, 24), n_classes=10).seed,
+        "mobilenet": presets.mobilenet(image, 10, width=8).seed,
+        "convnext": presets.convnext(image, 10, width=8).seed,
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -22,6 +23,12 @@ from optuna_nas_morph.spaces import MorphSpace
 Shape = tuple[int, ...]
 
 LIMITS = ("max_parameters", "max_flops", "max_nodes")
+TASKS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "classes": (F.cross_entropy, lambda noise: noise.argmax(1)),
+    "labels": (F.binary_cross_entropy_with_logits, lambda noise: (noise > 0).float()),
+    "numbers": (F.mse_loss, lambda noise: noise),
+}
+"""Loss of each, and what makes its targets of standard normal noise of shape (N, outputs)."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +66,9 @@ class PresetContract:
     bad_shapes: ClassVar[Sequence[Any]]
     """Shapes of another rank, and too small ones."""
     options: ClassVar[Sequence[tuple[str, int]]]
-    """Every argument that is the preset's own, with a value that is not the default."""
+    """Every number that is the preset's own, with a value that is not the default."""
+    other_options: ClassVar[Sequence[tuple[str, Any]]] = ()
+    """Every other argument that is the preset's own, likewise."""
     frozen: ClassVar[Frozen]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -70,7 +79,8 @@ class PresetContract:
         if "bad_shape" in metafunc.fixturenames:
             metafunc.parametrize("bad_shape", self.bad_shapes, ids=repr)
         if "option" in metafunc.fixturenames:
-            metafunc.parametrize("option", self.options, ids=[name for name, _ in self.options])
+            options = (*self.options, *self.other_options)
+            metafunc.parametrize("option", options, ids=[name for name, _ in options])
 
     # The seed.
 
@@ -95,8 +105,12 @@ class PresetContract:
     def test_no_map_gets_too_small(self, any_shape: Shape) -> None:
         architecture = self.preset(any_shape, 10).seed
         smallest = min(self.shapes[-1][1:], default=0)
-        for name, spec in architecture.specs.items():
-            assert min(spec.spatial, default=smallest) >= smallest, name
+        squeezed: set[str] = set()  # to one position, for a gate
+        for node in architecture.nodes:
+            if node.op.op_name == "adaptive_pool" or (node.inputs and squeezed.issuperset(node.inputs)):
+                squeezed.add(node.name)
+            elif node.name not in squeezed:
+                assert min(architecture.specs[node.name].spatial, default=smallest) >= smallest, node.name
 
     def test_names_are_words_or_numbered(self, any_shape: Shape) -> None:
         architecture = self.preset(any_shape, 10).seed
@@ -112,19 +126,21 @@ class PresetContract:
             if node.op.op_name == "batch_norm" and hasattr(op := architecture[node.inputs[0]].op, "bias"):
                 assert not op.bias
 
-    def test_it_learns(self) -> None:
-        shape, n_classes = self.shapes[0], 4
-        architecture = self.preset(shape, n_classes).seed
+    @pytest.mark.parametrize("task", TASKS)
+    def test_it_learns(self, task: str) -> None:
+        loss_of, target = TASKS[task]
+        shape, n_outputs = self.shapes[0], 4
+        architecture = self.preset(shape, n_outputs).seed
         network = Network(architecture)
         network.load_state_dict(fresh_weights(architecture, np.random.default_rng(0)))
         generator = torch.Generator().manual_seed(0)
         x = torch.randn(16, *shape, generator=generator)
-        y = torch.randint(n_classes, (16,), generator=generator)
+        y = target(torch.randn(16, n_outputs, generator=generator))
         optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
         losses = []
         for _ in range(20):
             optimizer.zero_grad()
-            loss = F.cross_entropy(network(x), y)
+            loss = loss_of(network(x), y)
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
@@ -194,15 +210,35 @@ class PresetContract:
         assert space.morphisms == (Widen(3.0),)
         assert {name: getattr(space, name) for name in limits} == limits
 
-    def test_own_arguments_change_the_seed(self, option: tuple[str, int]) -> None:
+    def test_own_arguments_change_the_seed(self, option: tuple[str, Any]) -> None:
         name, value = option
         seed = self.preset(self.shapes[0], 10).seed
+        for other in (value, 1) if option in self.options else (value,):
+            changed = self.preset(self.shapes[0], 10, **{name: other}).seed
+            assert changed.specs[changed.output].shape == (10,)
         assert self.preset(self.shapes[0], 10, **{name: value}).seed != seed
-        assert self.preset(self.shapes[0], 10, **{name: 1}).seed.specs[seed.output].shape == (10,)
 
     def test_all_own_arguments_are_tested(self) -> None:
         common = {"input_shape", "n_classes", "morphisms", "max_morphisms", *LIMITS}
-        assert set(inspect.signature(self.preset).parameters) - common == set(dict(self.options))
+        assert set(inspect.signature(self.preset).parameters) - common == {
+            *dict(self.options),
+            *dict(self.other_options),
+        }
+
+    def test_stages_may_differ_in_depth(self) -> None:
+        if "n_stages" not in dict(self.options):
+            pytest.skip("there are no stages")
+
+        def n_nodes(depth: Any) -> int:
+            return len(self.preset(self.shapes[0], 10, depth=depth, n_stages=2).seed.nodes)
+
+        one, two, three = n_nodes(1), n_nodes(2), n_nodes(3)
+        assert n_nodes((2, 2)) == n_nodes([np.int64(2), 2]) == two
+        assert (n_nodes((1, 2)) - one) + (n_nodes((2, 1)) - one) == two - one
+        assert n_nodes((3, 1)) + n_nodes((1, 3)) == one + three
+        for depth in ((), (2,), (2, 2, 2), (2, 0), (2, 1.0), "22"):
+            with pytest.raises(ValueError, match=rf"depth must be .* but got {re.escape(repr(depth))}\."):
+                n_nodes(depth)
 
     def test_deep_seeds_have_room(self) -> None:
         space = self.preset(self.shapes[0], 10, depth=20)
@@ -210,7 +246,10 @@ class PresetContract:
 
     @pytest.mark.parametrize("value", [0, -1, 2.0, True, "3", None])
     def test_bad_integers_are_refused(self, value: Any) -> None:
+        defaults = {name: p.default for name, p in inspect.signature(self.preset).parameters.items()}
         for name in ("n_classes", *dict(self.options)):
+            if value is None and defaults[name] is None:
+                continue  # it says something there
             with pytest.raises(ValueError, match=re.escape(f"{name} must be a positive integer but got {value!r}.")):
                 self.preset(self.shapes[0], **{"n_classes": 10, name: value})
 

@@ -21,7 +21,9 @@ class TestConv1d(PresetContract):
             "grow_kernel:2,15",
             "add_skip",
             "concat_skip",
+            "insert_squeeze_excite:4",
+            "branch:concat",
         ),
         limits=(12, 1_000_000, 100_000_000, 200),
-        digest="eef4499f9882623e7f6bfbee9aca3ff1",
+        digest="ba770d3a8d5f29f34c8b81ad445a988a",
     )

@@ -6,6 +6,7 @@ from optuna_nas_morph.ir.ops.add import Add
 from optuna_nas_morph.ir.ops.attention import SelfAttention
 from optuna_nas_morph.ir.ops.base import OPS, Init, Layer, Op, Param, op_from_dict
 from optuna_nas_morph.ir.ops.batch_norm import BatchNorm
+from optuna_nas_morph.ir.ops.column_embedding import ColumnEmbedding
 from optuna_nas_morph.ir.ops.concat import Concat
 from optuna_nas_morph.ir.ops.conv import Conv
 from optuna_nas_morph.ir.ops.depthwise_conv import DepthwiseConv
@@ -14,6 +15,7 @@ from optuna_nas_morph.ir.ops.flatten import Flatten
 from optuna_nas_morph.ir.ops.global_pool import GlobalPool
 from optuna_nas_morph.ir.ops.input import Input
 from optuna_nas_morph.ir.ops.layer_norm import LayerNorm
+from optuna_nas_morph.ir.ops.layer_scale import LayerScale
 from optuna_nas_morph.ir.ops.linear import Linear
 from optuna_nas_morph.ir.ops.multiply import Multiply
 from optuna_nas_morph.ir.ops.parametric_activation import ParametricActivation
@@ -31,6 +33,7 @@ __all__ = [
     "AdaptivePool",
     "Add",
     "BatchNorm",
+    "ColumnEmbedding",
     "Concat",
     "Conv",
     "DepthwiseConv",
@@ -41,6 +44,7 @@ __all__ = [
     "Input",
     "Layer",
     "LayerNorm",
+    "LayerScale",
     "Linear",
     "Multiply",
     "Op",

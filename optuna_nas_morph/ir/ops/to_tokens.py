@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from optuna_nas_morph.ir.ops.base import Layer, Op
+from optuna_nas_morph.ir.ops.base import Layer, Op, Saved
 from optuna_nas_morph.ir.tensor import TensorSpec
 
 
@@ -25,6 +25,9 @@ class ToTokens(Op):
             f"needs float input of shape (channels, spatial sizes) but got {x}.",
         )
         return TensorSpec((math.prod(x.spatial), x.n_channels), channel_axis=1)
+
+    def saved(self, inputs: Sequence[TensorSpec], need_grad: Sequence[bool]) -> Saved:
+        return Saved(is_view=inputs[0].n_channels in (1, inputs[0].numel))  # one channel or position: nothing moves
 
     def layer(self, inputs: Sequence[TensorSpec]) -> Layer:
         return Layer("ToTokens")
