@@ -32,10 +32,12 @@ from optuna.trial import create_trial
 
 from optuna_nas_morph import encoding, lineage, presets, suggest_architecture
 from optuna_nas_morph.encoding import AnySpace, Member
+from optuna_nas_morph.morphisms import AddSkip, Deepen, GrowKernel, InsertResidualBlock, Widen
 from tests.benchmarks import joint, runs
 
 SAMPLERS = (runs.MORPH_BO, runs.GP)
 SIZES = (10, 30, 100, 300, 1000, 2000)
+MORPHISMS = (Widen(1.5), Widen(2.0), InsertResidualBlock(3), Deepen("relu", 3), GrowKernel(2), AddSkip())
 
 Value = Callable[[Member], float]
 Draw = Callable[[np.random.Generator], Member]
@@ -114,7 +116,7 @@ def closed(samplers: Sequence[str], sizes: Sequence[int], repeats: int, picture:
 
 
 def open_space(n_trials: int, n_nodes: int, repeats: int) -> None:
-    space = presets.resnet((3, 32, 32), 10, max_morphisms=20)
+    space = presets.resnet((3, 32, 32), 10, max_morphisms=20, morphisms=MORPHISMS)
     sizes = []
 
     def draw(rng: np.random.Generator) -> Member:

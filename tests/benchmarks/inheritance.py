@@ -62,7 +62,15 @@ from optuna_nas_morph.history import HistoryReader
 from optuna_nas_morph.hyperparameters import Cube
 from optuna_nas_morph.kernels import WeisfeilerLehman
 from optuna_nas_morph.lineage import FINGERPRINT, INHERITED_EPOCHS
-from optuna_nas_morph.morphisms import fresh_weights
+from optuna_nas_morph.morphisms import (
+    AddSkip,
+    ConcatSkip,
+    Deepen,
+    GrowKernel,
+    InsertResidualBlock,
+    Widen,
+    fresh_weights,
+)
 from optuna_nas_morph.proposal import Settings, Task, predict_finished
 from tests.benchmarks import runs
 
@@ -73,6 +81,16 @@ from quickstart import Data, accuracy, digits  # examples are scripts, not a pac
 INHERITED, SHORT, FULL, AGAIN, CUT_OFF, RANDOM = "inherited", "short", "full", "full again", "cut off", "random"
 ARMS = (INHERITED, SHORT, FULL, CUT_OFF, RANDOM)
 FINALS = "finals"
+SERIES_MORPHISMS = (
+    Widen(1.5),
+    Widen(2.0),
+    Deepen("relu", 5),
+    InsertResidualBlock(5),
+    GrowKernel(2, 15),
+    AddSkip(),
+    ConcatSkip(),
+)
+"""Those of the experiment, whatever `presets.conv1d` has by default."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +139,7 @@ class Experiment:
 
     def space(self, data: Data) -> MorphSpace:
         """Where architectures come from."""
-        make = presets.conv1d if self.series else getattr(presets, self.preset)
+        make = partial(presets.conv1d, morphisms=SERIES_MORPHISMS) if self.series else getattr(presets, self.preset)
         sizes = {} if self.preset == "densenet" else {"width": self.width, "depth": self.depth}
         limits = {"max_parameters": self.max_parameters, "max_morphisms": self.max_morphisms}
         return make(tuple(data.train[0].shape[1:]), 10, **sizes, **limits)

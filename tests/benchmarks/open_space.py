@@ -37,11 +37,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from optuna_nas_morph import Architecture, MorphSpace, Network, presets, suggest_architecture
-from optuna_nas_morph.morphisms import fresh_weights
+from optuna_nas_morph.morphisms import AddSkip, Deepen, GrowKernel, InsertResidualBlock, Widen, fresh_weights
 from tests.benchmarks import runs
 
 SAMPLERS = (runs.MORPH_BO, runs.TPE_GROUP, runs.EVOLUTION, runs.EVOLUTION_BACK, runs.RANDOM)
 LEVELS = (0.7, 0.9, 0.99)
+MORPHISMS = (Widen(1.5), Widen(2.0), InsertResidualBlock(3), Deepen("relu", 3), GrowKernel(2), AddSkip())
+"""Those of the problems, whatever `presets.resnet` has by default."""
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ def graph() -> Problem:
 
 
 def joint() -> Problem:
-    space = presets.resnet((3, 16, 16), 10, width=8, max_morphisms=6)
+    space = presets.resnet((3, 16, 16), 10, width=8, max_morphisms=6, morphisms=MORPHISMS)
     target = hidden(space, 4, 4)
 
     def objective(trial: optuna.trial.BaseTrial) -> float:
