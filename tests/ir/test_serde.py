@@ -29,6 +29,7 @@ from optuna_nas_morph.ir.ops import (
     LayerNorm,
     Linear,
     Multiply,
+    Opaque,
     ParametricActivation,
     PatchEmbedding,
     Pool,
@@ -43,6 +44,7 @@ from tests.strategies import architectures, random_architecture
 GOLDEN_FINGERPRINTS = {
     "golden_v1": "3d15b745d9d3cfbc0b243a323d97b9e4",
     "golden_v1_blends": "7187a9bd88145140cfb23662f4f7e74e",
+    "golden_v1_opaque": "46cccf8ea21a28a3076baeeb77c1090a",
 }
 """By the name of a file beside this one. Operations that came later have files of their own: a file never changes."""
 
@@ -99,7 +101,27 @@ def golden_blends() -> Architecture:
     )
 
 
-GOLDEN = {"golden_v1": golden_architecture(), "golden_v1_blends": golden_blends()}
+def golden_opaque() -> Architecture:
+    """A part of a user's network."""
+    state = (("lstm.weight", (8, 3), "float32", True), ("count", (), "int64", False), ("mask", (4, 4), "bool", False))
+    return Architecture(
+        (
+            Node("words", Input((4,), dtype="int64")),
+            Node("embed", Opaque("Embedding", ((4,),), (4, 3), "00ff" * 8, channel_axis=1), ("words",)),
+            Node(
+                "lstm",
+                Opaque("LSTM", ((4, 3), (4,)), (2,), "fedcba9876543210" * 2, 0, "int64", state, 192),
+                ("embed", "words"),
+            ),
+        )
+    )
+
+
+GOLDEN = {
+    "golden_v1": golden_architecture(),
+    "golden_v1_blends": golden_blends(),
+    "golden_v1_opaque": golden_opaque(),
+}
 
 
 def golden_text(name: str) -> str:
