@@ -25,6 +25,7 @@ from optuna_nas_morph.finalists import RANKINGS, choose
 from optuna_nas_morph.finals import BASELINES, Finals, Plan, Request, read_finals
 from optuna_nas_morph.nets import Network
 from optuna_nas_morph.network import load_network, seed_of
+from optuna_nas_morph.spaces import MorphSpace
 from optuna_nas_morph.weights import STORE_ATTR, WeightStore
 
 _PROCESS = uuid.uuid4().hex
@@ -155,7 +156,9 @@ class BestNetwork:
         )
 
 
-def best_network(study: Study, *, finals: str | None = None, store: WeightStore | None = None) -> BestNetwork:
+def best_network(
+    study: Study, *, finals: str | None = None, store: WeightStore | None = None, space: MorphSpace | None = None
+) -> BestNetwork:
     """The winner with its weights.
 
     After `finalize` that is the contender with the best mean (a baseline, if that is the better one), in its best
@@ -168,8 +171,11 @@ def best_network(study: Study, *, finals: str | None = None, store: WeightStore 
             Name of the finals; by default those that were begun last.
         store:
             Where the weights are; by default the store of the study.
+        space:
+            See `load_network`.
 
     Raises:
+        ArchitectureError: See `load_network`.
         ValueError: If the study has several objectives, no finished trial, or no finals of that name.
         WeightsError: If the winner has published no weights, or they cannot be read.
     """
@@ -193,11 +199,11 @@ def best_network(study: Study, *, finals: str | None = None, store: WeightStore 
             trials = [final_study.get_trials(deepcopy=False)[number] for number in numbers]
             sign = -1.0 if study.direction == optuna.study.StudyDirection.MINIMIZE else 1.0
             winner = max(trials, key=lambda t: sign * t.values[0])
-            return _loaded(final_study, winner, store)
-    return _loaded(study, study.best_trial, store)
+            return _loaded(final_study, winner, store, space)
+    return _loaded(study, study.best_trial, store, space)
 
 
-def _loaded(study: Study, trial: FrozenTrial, store: WeightStore | None) -> BestNetwork:
+def _loaded(study: Study, trial: FrozenTrial, store: WeightStore | None, space: MorphSpace | None) -> BestNetwork:
     if WeightStore.record(trial) is None:
         raise WeightsMissingError(
             f"trial {trial.number} of study {study.study_name!r}, the winner, must have published weights but has not: "
@@ -206,7 +212,7 @@ def _loaded(study: Study, trial: FrozenTrial, store: WeightStore | None) -> Best
     budgets = lineage.budgets_of(trial)
     assert trial.value is not None
     return BestNetwork(
-        load_network(study, trial, store=store),
+        load_network(study, trial, store=store, space=space),
         trial.value,
         "inherited" if budgets.inherited > 0 else "from scratch",
         budgets.effective,

@@ -376,8 +376,10 @@ def register_space(study: optuna.Study, space: AnySpace) -> None:
         SpaceMismatchError: If the study holds another space; the message says what differs.
     """
     with _live_lock:
-        # Of equal spaces the first, which remembers most. But a function can be another one under an old name.
-        if _live.get(space.digest) != space:
+        # Of equal spaces the first, which remembers most. But a function can be another one under an old name, and one
+        # that was read from a study lacks weights and modules.
+        known = _live.get(space.digest)
+        if known != space or (isinstance(known, MorphSpace) and not known.is_whole):
             _live[space.digest] = space
         space = _live[space.digest]
     stored = _stored_space(study)

@@ -114,7 +114,7 @@ def fits(facts: Sequence[MemoryFact], device: Device) -> Callable[[Architecture]
 
 
 def _estimate(architecture: Architecture, training: Training) -> Estimate:
-    sizes = {"float32": training.float_bytes, "int64": 8}
+    sizes = {"float32": training.float_bytes, "int64": 8, "bool": 1}
     saved = architecture.saved_tensors
     inputs = [architecture.specs[name] for name in architecture.inputs if name not in saved.nodes]
     parameters = training.float_bytes * architecture.n_parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -24,7 +25,8 @@ class Network(nn.Module):
             What to build.
 
     Raises:
-        ArchitectureError: If a node has the name of an attribute of ``torch.nn.Module``.
+        ArchitectureError: If a node has the name of an attribute of ``torch.nn.Module``, or is an opaque part of a
+            user's network whose module is not at hand.
     """
 
     def __init__(self, architecture: Architecture) -> None:
@@ -37,7 +39,11 @@ class Network(nn.Module):
                     f"node {node.name!r}: the name is an attribute of torch.nn.Module; rename the node."
                 )
             if node.inputs:
-                self.add_module(node.name, build_layer(node.op.layer(architecture.input_specs(node.name))))
+                try:
+                    layer = node.op.layer(architecture.input_specs(node.name))
+                except ArchitectureError as e:
+                    raise ArchitectureError(f"node {node.name!r}: {e}") from None
+                self.add_module(node.name, build_layer(layer))
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Compute the output for inputs in the order of `Architecture.inputs`, each with a batch dimension first."""
@@ -55,7 +61,10 @@ class Network(nn.Module):
 
 
 def build_layer(layer: Layer) -> nn.Module:
-    """Make the module that a `Layer` names: one of this file, else one of ``torch.nn``."""
+    """Make the module that a `Layer` names: one of this file, else one of ``torch.nn``, or a copy of a user's own."""
+    if layer.name == "Opaque":
+        own: nn.Module = copy.deepcopy(layer.arguments["module"])
+        return own.train()
     cls: type[nn.Module] = _LAYERS.get(layer.name) or getattr(nn, layer.name)
     return cls(**layer.arguments)
 

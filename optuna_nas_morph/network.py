@@ -25,8 +25,9 @@ from optuna_nas_morph.errors import (
     WeightsNotFiniteError,
 )
 from optuna_nas_morph.ir import Architecture
+from optuna_nas_morph.ir.ops import Opaque
 from optuna_nas_morph.morphisms import fresh_weights
-from optuna_nas_morph.nets import Network
+from optuna_nas_morph.nets import Network, build_layer
 from optuna_nas_morph.spaces import CellSpace, Descendant, MorphSpace
 from optuna_nas_morph.weights import WeightRecord, WeightStore, optimizers, resolve
 from optuna_nas_morph.weights.inherit import check_weights, inherit, inherit_moments
@@ -298,7 +299,9 @@ def inherited_epochs(trial: BaseTrial) -> float:
     return lineage.budgets_of(frozen).inherited
 
 
-def load_network(study: optuna.Study, trial: FrozenTrial, *, store: WeightStore | None = None) -> Network:
+def load_network(
+    study: optuna.Study, trial: FrozenTrial, *, store: WeightStore | None = None, space: MorphSpace | None = None
+) -> Network:
     """The network of a trial with the weights that the trial published.
 
     Args:
@@ -308,11 +311,15 @@ def load_network(study: optuna.Study, trial: FrozenTrial, *, store: WeightStore 
             One of its trials.
         store:
             Where the weights are; by default the store of the study.
+        space:
+            What `MorphSpace.from_module` returned, where the network has opaque parts and this process has suggested no
+            network of the study.
 
     Returns:
         The network, on the CPU and in eval mode.
 
     Raises:
+        ArchitectureError: If it has opaque parts whose modules are not at hand.
         WeightsError: If the trial has published no weights, or they cannot be read.
     """
     architecture = lineage.architecture_of(trial)
@@ -328,9 +335,17 @@ def load_network(study: optuna.Study, trial: FrozenTrial, *, store: WeightStore 
             f"weights of trial {trial.number} were removed to save space: WeightStore(keep=...) says whose are kept."
         ) from e
     check_weights(architecture, weights)
-    network = _skip_init(architecture)
+    network = _skip_init(_with_modules(architecture, lineage.space_of(study) if space is None else space))
     network.load_state_dict(weights)
     return network.eval()
+
+
+def _with_modules(architecture: Architecture, space: MorphSpace | CellSpace | None) -> Architecture:
+    """An architecture that was read from a study, with the modules of its opaque parts: those of the seed."""
+    if not isinstance(space, MorphSpace):
+        return architecture
+    live = {node.name: node.op for node in space.seed.nodes if isinstance(node.op, Opaque)}
+    return architecture.replace({n.name: live[n.name] for n in architecture.nodes if live.get(n.name) == n.op})
 
 
 def _recorded_architecture(trial: FrozenTrial) -> Architecture:
@@ -524,4 +539,8 @@ def _skip_init(architecture: Architecture) -> Network:
     """A network whose weights are not drawn, since they are about to be loaded."""
     with torch.device("meta"):
         network = Network(architecture)
-    return network.to_empty(device="cpu")
+    network.to_empty(device="cpu")
+    for node in architecture.nodes:
+        if isinstance(node.op, Opaque):  # It may hold more than weights.
+            network.add_module(node.name, build_layer(node.op.layer(architecture.input_specs(node.name))))
+    return network

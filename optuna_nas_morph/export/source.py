@@ -11,12 +11,14 @@ from textwrap import fill
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from optuna_nas_morph.errors import ArchitectureError
 from optuna_nas_morph.export.blocks import network_block
 from optuna_nas_morph.export.classes import BlockClass, block_classes, state_names
 from optuna_nas_morph.export.layout import LINE_LENGTH
 from optuna_nas_morph.export.library import definitions_for, imports_for, names_in, own_classes
 from optuna_nas_morph.export.naming import batch_of
 from optuna_nas_morph.ir import Architecture
+from optuna_nas_morph.ir.ops import Opaque
 from optuna_nas_morph.weights.inherit import check_weights
 from optuna_nas_morph.weights.wrappers import state_dict_of
 
@@ -55,7 +57,8 @@ def export_source(
         The text of the file.
 
     Raises:
-        ArchitectureError: If an operation has no layer in ``torch.nn`` or in `optuna_nas_morph.nets`.
+        ArchitectureError: If an operation has no layer in ``torch.nn`` or in `optuna_nas_morph.nets`, or is an opaque
+            part of a user's network.
         WeightsMismatchError: If the weights are not those of the architecture.
         ValueError: If an argument is out of range.
     """
@@ -63,6 +66,12 @@ def export_source(
         raise TypeError(f"architecture must be an Architecture but got {type(architecture).__name__}.")
     if not class_name.isidentifier() or keyword.iskeyword(class_name) or class_name in {*_RESERVED, *own_classes()}:
         raise ValueError(f"class_name must be the name of a class that the file does not use but got {class_name!r}.")
+    for node in architecture.nodes:
+        if isinstance(node.op, Opaque):
+            raise ArchitectureError(
+                f"node {node.name!r} is an opaque {node.op.kind}, whose code is in the network that the space was made "
+                "from: it cannot be written as source; save the network, or use export_onnx or torch.export."
+            )
     if weights is None:
         state: Mapping[str, Tensor] | None = None
     elif path is None:

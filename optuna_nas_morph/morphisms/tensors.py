@@ -12,7 +12,7 @@ from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.ir.ops import Param
 from optuna_nas_morph.morphisms.base import Weights
 
-_DTYPES = {"float32": torch.float32, "int64": torch.int64}
+_DTYPES = {"float32": torch.float32, "int64": torch.int64, "bool": torch.bool}
 
 
 def draw(param: Param, rng: np.random.Generator, dtype: torch.dtype = torch.float32) -> Tensor:

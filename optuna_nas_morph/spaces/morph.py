@@ -163,6 +163,7 @@ class MorphSpace:
         max_flops: int | None = None,
         max_nodes: int | None = None,
         max_activation_bytes: int | None = None,
+        opaque: Sequence[type[Module]] = (),
     ) -> MorphSpace:
         """Networks grown from a user's own, with the weights that it has.
 
@@ -170,6 +171,11 @@ class MorphSpace:
         eval mode, and its nodes are named as in the module. In a space that has weights "from scratch" means from
         these: so start trials that inherit from no other, controls and the finals of `finalize`. Processes that share a
         study must call this with the same weights: load a checkpoint, or fix the seed.
+
+        What no operation of an architecture computes (an LSTM, an attention, an upsampling) becomes an opaque node, as
+        small as possible: it is trained and inherited with the rest, nothing morphs through it, and its inputs and its
+        output keep their widths. `growth` says which they are. Its code is stored nowhere: a network with opaque nodes
+        is built from the space that this returned, in every process.
 
         Args:
             module:
@@ -189,12 +195,15 @@ class MorphSpace:
                 Most nodes; by default twice the module's, at least 200.
             max_activation_bytes:
                 Most bytes of the outputs of all nodes for one sample; by default any number.
+            opaque:
+                Classes of modules that are not looked into: each of these modules is one opaque node, whatever its code
+                does.
 
         Raises:
             TranslationError: If it cannot be traced or translated; the message says where, and what to do.
             ValueError: If another argument is out of range.
         """
-        translation = translate(module, example_input)
+        translation = translate(module, example_input, opaque)
         seed = translation.architecture
         return MorphSpace(
             seed,
@@ -206,6 +215,11 @@ class MorphSpace:
             max_activation_bytes,
             SeedWeights.of(translation.weights),
         )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether weights and modules that a description does not hold are here, if it has any."""
+        return self.weights is None or self.weights.tensors is not None
 
     @cached_property
     def growth(self) -> Growth:

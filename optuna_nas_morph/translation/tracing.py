@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import linecache
+import math
 import re
 import traceback
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx import _symbolic_trace
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from optuna_nas_morph.errors import TranslationError
 
@@ -46,6 +48,13 @@ class Trace:
             Shape of one sample and dtype, for every node whose value is one tensor with the batch on its first axis.
         follows_mode:
             Dropouts whose argument ``training`` is that of the module.
+        sizes:
+            Nodes whose value is a number, or a tuple of them, that follows from the shapes of the inputs; the size of
+            the batch is :obj:`None`. Also types and devices of tensors.
+        flops:
+            Floating point operations of the matrix products that a node computes for ``BATCH_SIZES[0]`` samples.
+        classes:
+            Name of the class of every module, by its path.
     """
 
     module: fx.GraphModule
@@ -54,6 +63,9 @@ class Trace:
     output: fx.Node
     shapes: Mapping[fx.Node, tuple[tuple[int, ...], torch.dtype]]
     follows_mode: frozenset[fx.Node]
+    sizes: Mapping[fx.Node, Any]
+    flops: Mapping[fx.Node, int]
+    classes: Mapping[str, str]
 
 
 def trace(module: nn.Module, example: Sequence[Tensor], whole: tuple[type[nn.Module], ...] = ()) -> Trace:
@@ -84,11 +96,20 @@ def trace(module: nn.Module, example: Sequence[Tensor], whole: tuple[type[nn.Mod
     unused = [str(node.target) for node in inputs if not node.users]
     if unused:
         raise TranslationError(f"{_name(module)} does not use its input {unused[0]!r}: leave it out.")
-    shapes = _shapes(traced, example)
+    first, second = (_recorded(traced, example, n) for n in BATCH_SIZES)
+    shapes = _shapes(first, second)
     if output not in shapes:
         raise TranslationError(f"{_name(module)} must return one tensor with the batch on its first axis.")
     nodes = tuple(node for node in graph.nodes if node.op not in ("placeholder", "output"))
-    return Trace(traced, nodes, inputs, output, shapes, frozenset(n for n in nodes if n.name in follows_mode))
+    follows = frozenset(node for node in nodes if node.name in follows_mode)
+    sizes: dict[fx.Node, Any] = {}
+    for node in nodes:
+        is_size = node.target in _SIZES or (node.all_input_nodes and sizes.keys() >= set(node.all_input_nodes))
+        size = _size(first.sizes.get(node), second.sizes.get(node)) if is_size else ()
+        if size != ():
+            sizes[node] = size
+    classes = {path: _name(part) for path, part in module.named_modules()}
+    return Trace(traced, nodes, inputs, output, shapes, follows, sizes, first.flops, classes)
 
 
 def batch_of(tensor: Tensor, n: int) -> Tensor:
@@ -120,6 +141,8 @@ class _Tracer(fx.Tracer):
         whole:
             Classes of modules that are not looked into.
     """
+
+    proxy_buffer_attributes = True  # A mask may be cut to the size of the input, say.
 
     def __init__(self, module: nn.Module, example: Sequence[Tensor], whole: tuple[type[nn.Module], ...]) -> None:
         super().__init__()
@@ -215,41 +238,75 @@ def _follows_mode(training: fx.Graph, evaluation: fx.Graph) -> set[str]:
     return follows
 
 
-def _shapes(module: fx.GraphModule, example: Sequence[Tensor]) -> dict[fx.Node, Any]:
-    found: list[dict[fx.Node, tuple[tuple[int, ...], torch.dtype]]] = []
-    for n in BATCH_SIZES:
-        recorder = _Recorder(module)
-        try:
-            with torch.no_grad():
-                recorder.run(*(batch_of(x, n) for x in example))
-        except Exception as e:  # The user's code raises anything.
-            raise TranslationError(
-                f"{_name(module)} must take any number of samples, but fails for {n} of them: {e}".strip()
-            ) from e
-        found.append(recorder.shapes)
+def _recorded(module: fx.GraphModule, example: Sequence[Tensor], n: int) -> _Recorder:
+    """What a module computes for a number of samples."""
+    recorder = _Recorder(module)
+    try:
+        # With gradients, as in training: in eval mode torch.nn has shortcuts without, whose operations nobody counts.
+        with torch.enable_grad():
+            recorder.run(*(batch_of(x, n) for x in example))
+    except Exception as e:  # The user's code raises anything.
+        raise TranslationError(
+            f"{_name(module)} must take any number of samples, but fails for {n} of them: {e}".strip()
+        ) from e
+    return recorder
+
+
+def _shapes(first: _Recorder, second: _Recorder) -> dict[fx.Node, tuple[tuple[int, ...], torch.dtype]]:
+    """Shapes of one sample, of what has the batch on its first axis."""
     return {
         node: (shape[1:], dtype)
-        for node, (shape, dtype) in found[0].items()
+        for node, (shape, dtype) in first.shapes.items()
         if shape
-        and node in found[1]
+        and node in second.shapes
         and shape[0] == BATCH_SIZES[0]
-        and found[1][node][0] == (BATCH_SIZES[1], *shape[1:])
+        and second.shapes[node][0] == (BATCH_SIZES[1], *shape[1:])
     }
 
 
+def _size(first: Any, second: Any) -> Any:
+    """What two runs agree on, the size of the batch as :obj:`None`; an empty tuple for what is no size."""
+    if isinstance(first, tuple) and isinstance(second, tuple) and len(first) == len(second):
+        sizes = tuple(map(_size, first, second))
+        return () if () in sizes else sizes
+    if (first, second) == BATCH_SIZES:
+        return None
+    return first if type(first) in _NUMBERS and type(first) is type(second) and first == second else ()
+
+
+_SIZES = (getattr, "size", "dim", "ndimension", "numel")
+_NUMBERS = (int, float, torch.dtype, torch.device)
+
+
 class _Recorder(fx.Interpreter):
-    """Runs a graph and keeps the shapes of its tensors."""
+    """Runs a graph and keeps the shapes of its tensors, all sizes, and what its matrix products cost."""
 
     def __init__(self, module: fx.GraphModule) -> None:
         super().__init__(module)
         self.extra_traceback = False
         self.shapes: dict[fx.Node, tuple[tuple[int, ...], torch.dtype]] = {}
+        self.sizes: dict[fx.Node, Any] = {}
+        self.flops: dict[fx.Node, int] = {}
 
     def run_node(self, n: fx.Node) -> Any:
-        value = super().run_node(n)
+        with FlopCounterMode(display=False, custom_mapping=_FLOPS) as counter:
+            value = super().run_node(n)
+        if flops := counter.get_total_flops():
+            self.flops[n] = flops
         if isinstance(value, Tensor):
             self.shapes[n] = (tuple(value.shape), value.dtype)
+        elif isinstance(value, (tuple, *_NUMBERS)):
+            self.sizes[n] = tuple(value) if isinstance(value, torch.Size) else value
         return value
+
+
+def _recurrent_flops(x: Sequence[int], *weights: Any, **kwargs: Any) -> int:
+    """Of one layer of an LSTM or GRU by oneDNN, which PyTorch does not count: ``x`` is (steps, batch, features)."""
+    n_weights: int = sum(math.prod(shape) for shape in weights[:2])
+    return 2 * x[0] * x[1] * n_weights
+
+
+_FLOPS = {torch.ops.aten.mkldnn_rnn_layer: _recurrent_flops}
 
 
 def _untraceable(module: nn.Module, error: Exception) -> str:
@@ -267,7 +324,7 @@ def _untraceable(module: nn.Module, error: Exception) -> str:
     return (
         f"{_name(module)} cannot be traced{where}\n({type(error).__name__}: {error}). torch.fx follows no branch or "
         "loop that depends on the values of tensors or on the size of the batch. Let it depend on attributes of the "
-        "module."
+        "module, or leave the class of the module as it is: opaque=[...]."
     )
 
 

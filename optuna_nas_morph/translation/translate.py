@@ -16,8 +16,11 @@ from optuna_nas_morph.ir import Architecture, Node, TensorSpec
 from optuna_nas_morph.ir.ops import Input
 from optuna_nas_morph.nets import Network
 from optuna_nas_morph.translation.layout import channel_axis
+from optuna_nas_morph.translation.opaque import name_of
+from optuna_nas_morph.translation.opaque import opaque as opaque_part
+from optuna_nas_morph.translation.regions import Region, partition
 from optuna_nas_morph.translation.rules import Match, Place, match, writes_input
-from optuna_nas_morph.translation.tracing import Trace, batch_of, trace, whereabouts
+from optuna_nas_morph.translation.tracing import Trace, batch_of, trace
 
 TOLERANCE = 1e-4
 """Largest difference between the outputs of the module and of its network, relative to the largest output.
@@ -45,33 +48,43 @@ class Translation:
     weights: Mapping[str, Tensor]
 
 
-def translate(module: Module, example_input: Example) -> Translation:
-    """Translate a module.
+def translate(module: Module, example_input: Example, opaque: Sequence[type[Module]] = ()) -> Translation:
+    """Translate a module; what no operation of an architecture computes becomes `Opaque`.
 
     Args:
         module:
             Any module whose ``forward`` torch.fx can trace; it is not changed.
         example_input:
             What it takes: a tensor with the batch on its first axis, or several.
+        opaque:
+            Classes of modules that are not looked into: each of these modules becomes opaque as a whole.
 
     Raises:
-        TranslationError: If it cannot be traced, computes what no operation of an architecture does, or its network
-            does not compute the same as it does on the example. The message says where, and what to do.
+        TranslationError: If it cannot be traced, two nodes would have the same weights, or its network does not compute
+            the same as it does on the example. The message says where, and what to do.
     """
     example = (example_input,) if isinstance(example_input, Tensor) else tuple(example_input)
-    _check(module, example)
+    _check(module, example, opaque)
     # On the CPU, as everything that searches; a copy, since tracing and shapes take other modes.
     module = copy.deepcopy(module).cpu()
     example = tuple(x.detach().cpu() for x in example)
-    traced = trace(module, example)
-    matches = _matches(traced)
-    needed = _needed(traced, matches)
-    names = _names([*traced.inputs, *(node for node in needed if node in matches)])
+    traced = trace(module, example, tuple(opaque))
+    matches, specs = _matches(traced, tuple(opaque))
+    parts = partition(traced, matches, specs.keys())
+    stems = {node: node.name for node in traced.inputs}
+    for part in parts:
+        if isinstance(part, Region):
+            matches[part.exit] = opaque_part(traced, part, specs)
+            stems[part.exit] = name_of(traced, part)
+        else:
+            stems[part] = part.name
+    names = _names(stems)
     nodes, weights = [], {}
     for node in traced.inputs:
         shape, dtype = traced.shapes[node]
         nodes.append(Node(names[node], Input(shape, channel_axis(traced, node), _DTYPES[dtype])))
-    for node in needed:
+    for part in parts:
+        node = part.exit if isinstance(part, Region) else part
         found = matches[node]
         if found.op is None:
             names[node] = names[found.inputs[0]]
@@ -88,9 +101,11 @@ def translate(module: Module, example_input: Example) -> Translation:
     return translation
 
 
-def _check(module: nn.Module, example: Sequence[Tensor]) -> None:
+def _check(module: nn.Module, example: Sequence[Tensor], opaque: Sequence[type[nn.Module]]) -> None:
     if not isinstance(module, nn.Module):
         raise TypeError(f"module must be an nn.Module but got {type(module).__name__}.")
+    if not all(isinstance(cls, type) and issubclass(cls, nn.Module) for cls in opaque):
+        raise TypeError(f"opaque must be classes of modules but got {opaque!r}.")
     if not example or not all(isinstance(x, Tensor) for x in example):
         raise TypeError("example_input must be a tensor or a sequence of tensors.")
     for x in example:
@@ -106,8 +121,10 @@ def _check(module: nn.Module, example: Sequence[Tensor]) -> None:
             )
 
 
-def _matches(traced: Trace) -> dict[fx.Node, Match]:
-    """The operation of every node that has one."""
+def _matches(
+    traced: Trace, opaque: tuple[type[nn.Module], ...]
+) -> tuple[dict[fx.Node, Match], dict[fx.Node, TensorSpec]]:
+    """The operation of every node that has one, and what of the graph can flow along an edge of an architecture."""
     specs = {
         node: TensorSpec(traced.shapes[node][0], channel_axis(traced, node), _DTYPES[traced.shapes[node][1]])
         for node in traced.inputs
@@ -119,16 +136,18 @@ def _matches(traced: Trace) -> dict[fx.Node, Match]:
             for user in [user for user in node.args[0].users if user > node]:
                 user.replace_input_with(node.args[0], node)
         shape, dtype = traced.shapes.get(node, (None, None))
-        if shape is None or dtype not in _DTYPES:
+        if not shape or 0 in shape or dtype not in _DTYPES:
             continue
-        found = match(Place(node, shape, specs, constants, node in traced.follows_mode), traced.module)
+        is_opaque = node.op == "call_module" and isinstance(traced.module.get_submodule(str(node.target)), opaque)
+        place = Place(node, shape, specs, constants, node in traced.follows_mode)
+        found = None if is_opaque else match(place, traced.module)
         if found is not None:
             matches[node] = found
             inputs = [specs[x] for x in found.inputs]
             specs[node] = inputs[0] if found.op is None else found.op.infer(inputs)
         else:
             specs[node] = TensorSpec(shape, channel_axis(traced, node), _DTYPES[dtype])
-    return matches
+    return matches, specs
 
 
 def _attribute(module: nn.Module, path: str) -> Tensor:
@@ -138,25 +157,7 @@ def _attribute(module: nn.Module, path: str) -> Tensor:
     return tensor
 
 
-def _needed(traced: Trace, matches: Mapping[fx.Node, Match]) -> list[fx.Node]:
-    """The nodes that the output is made of, in order.
-
-    Raises:
-        TranslationError: Naming those that are no operation of an architecture.
-    """
-    needed, unknown = {traced.output}, []
-    for node in reversed(traced.nodes):
-        if node in needed and node in matches:
-            needed.update(matches[node].inputs)
-        elif node in needed:
-            unknown.append(node)
-    if unknown:
-        listed = "; ".join(f"{node.format_node()}{whereabouts(node)}" for node in reversed(unknown))
-        raise TranslationError(f"no operation of an architecture computes {listed}.")
-    return [node for node in traced.nodes if node in needed]
-
-
-def _names(nodes: Sequence[fx.Node]) -> dict[fx.Node, str]:
+def _names(stems: Mapping[fx.Node, str]) -> dict[fx.Node, str]:
     """Names that an architecture allows and that are no attributes of its network: as in the module where possible."""
     used: set[str] = set()
 
@@ -168,8 +169,8 @@ def _names(nodes: Sequence[fx.Node]) -> dict[fx.Node, str]:
             k += 1
 
     result = {}
-    for node in nodes:
-        name = re.sub(r"\W", "_", node.name).strip("_")
+    for node, stem in stems.items():
+        name = re.sub(r"\W", "_", stem).strip("_")
         if not name[:1].isalpha() or hasattr(_PLAIN, name):
             name = f"layer_{name}"
         result[node] = next(n for n in free(name) if n not in used)
@@ -184,7 +185,7 @@ def _check_sharing(weights: Mapping[str, Tensor]) -> None:
     owners: dict[int, str] = {}
     for name, tensor in weights.items():
         other = owners.setdefault(tensor.data_ptr(), name) if tensor.numel() else name
-        if other != name:
+        if other.partition(".")[0] != name.partition(".")[0]:
             raise TranslationError(
                 f"{name!r} and {other!r} are the same weights, but every node of an architecture has its own: give "
                 "each place a module of its own, with copied weights."

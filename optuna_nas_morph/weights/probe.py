@@ -113,5 +113,7 @@ def _skeleton(architecture: Architecture) -> Network:
 
 def _outputs(network: Network, weights: Mapping[str, Tensor], probe: Sequence[Tensor]) -> Tensor:
     with torch.no_grad():
-        y: Tensor = torch.func.functional_call(network, dict(weights), tuple(probe), strict=True)
+        # What is tied has both its names in the weights; buffers that are not persistent are in the network.
+        state = {**dict(network.named_buffers()), **weights}
+        y: Tensor = torch.func.functional_call(network, state, tuple(probe), tie_weights=False, strict=True)
     return y

@@ -147,7 +147,8 @@ def test_depends_on_every_field_of_every_operation() -> None:
                     fingerprints.add(child.fingerprint)
                     seen.add((node.op.op_name, field.name))
         assert len(fingerprints) == len(children)
-    assert seen == {(name, field.name) for name, cls in OPS.items() for field in fields(cls)}
+    # test_opaque has those of a part of a user's network.
+    assert seen == {(name, f.name) for name, cls in OPS.items() for f in fields(cls) if name != "opaque"}
 
 
 def two_branches(join: Op, first: str, second: str) -> Architecture:

@@ -31,6 +31,7 @@ from optuna_nas_morph.ir.ops import (
     LayerScale,
     Linear,
     Multiply,
+    Opaque,
     ParametricActivation,
     PatchEmbedding,
     Pool,
@@ -47,6 +48,7 @@ GOLDEN_FINGERPRINTS = {
     "golden_v1_blends": "7187a9bd88145140cfb23662f4f7e74e",
     "golden_v1_columns": "bdb0a902b352ce7e8dbd001680b9dcc6",
     "golden_v1_factors": "e45a0bff6b61c28f48060301ed23277c",
+    "golden_v1_opaque": "46cccf8ea21a28a3076baeeb77c1090a",
 }
 """By the name of a file beside this one. Operations that came later have files of their own: a file never changes."""
 
@@ -113,11 +115,28 @@ def golden_columns() -> Architecture:
     return Architecture((Node("table", Input((3,), dtype="int64")), Node("c", ColumnEmbedding(2, 7, 4), ("table",))))
 
 
+def golden_opaque() -> Architecture:
+    """A part of a user's network."""
+    state = (("lstm.weight", (8, 3), "float32", True), ("count", (), "int64", False), ("mask", (4, 4), "bool", False))
+    return Architecture(
+        (
+            Node("words", Input((4,), dtype="int64")),
+            Node("embed", Opaque("Embedding", ((4,),), (4, 3), "00ff" * 8, channel_axis=1), ("words",)),
+            Node(
+                "lstm",
+                Opaque("LSTM", ((4, 3), (4,)), (2,), "fedcba9876543210" * 2, 0, "int64", state, 192),
+                ("embed", "words"),
+            ),
+        )
+    )
+
+
 GOLDEN = {
     "golden_v1": golden_architecture(),
     "golden_v1_blends": golden_blends(),
     "golden_v1_factors": golden_factors(),
     "golden_v1_columns": golden_columns(),
+    "golden_v1_opaque": golden_opaque(),
 }
 
 

@@ -75,13 +75,14 @@ def test_random_architectures_agree_with_pytorch(chunk: int) -> None:
 
 
 def test_examples_and_random_architectures_hold_every_operation() -> None:
-    assert {node.op.op_name for a in EXAMPLES.values() for node in a.nodes} == set(OPS)
+    known = set(OPS) - {"opaque"}  # tests/translation has those: they take a module
+    assert {node.op.op_name for a in EXAMPLES.values() for node in a.nodes} == known
     counts = Counter(
         node.op.op_name
         for seed in range(N_CHUNKS * PER_CHUNK)
         for node in random_architecture(np.random.default_rng(seed)).nodes
     )
-    assert set(counts) == set(OPS)
+    assert set(counts) == known
     assert min(counts.values()) >= 20
 
 

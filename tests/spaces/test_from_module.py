@@ -15,7 +15,7 @@ from optuna_nas_morph.morphisms import AddSkip, Widen
 from optuna_nas_morph.nets import Network
 from optuna_nas_morph.spaces import MorphSpace, SeedWeights
 from optuna_nas_morph.weights.inherit import inherit
-from tests.translation.zoo import PLAIN, made
+from tests.translation.zoo import MIXED, PLAIN, WithControlFlow, made
 
 X = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
 
@@ -26,7 +26,7 @@ def module(seed: int = 0) -> nn.Module:
         return nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)).eval()
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3", "densenet", "functional"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3", "densenet", "functional", *MIXED])
 def test_every_chain_of_morphisms_keeps_what_the_module_computes(name: str) -> None:
     net, x = made(name)
     space = MorphSpace.from_module(net, x)
@@ -124,7 +124,7 @@ def test_a_description_with_another_digest_is_refused(weights: object) -> None:
 
 def test_what_cannot_be_translated_is_refused() -> None:
     with pytest.raises(TranslationError):
-        MorphSpace.from_module(nn.Sequential(nn.Linear(5, 4), nn.Softmax(0)), X)
+        MorphSpace.from_module(WithControlFlow(), torch.randn(2, 4))
 
 
 # The digest of weights.

@@ -9,7 +9,7 @@ from optuna_nas_morph.ir import Architecture, Node
 from optuna_nas_morph.ir.ops import Activation, Conv, GlobalPool, Input, LayerNorm, Linear, SelfAttention
 from optuna_nas_morph.morphisms import Deepen, Widen
 from optuna_nas_morph.spaces import MorphSpace
-from tests.translation.zoo import PLAIN, made
+from tests.translation.zoo import MIXED, PLAIN, made
 
 # Shares of parameters; what is left is tied to the input's three channels (a depthwise convolution would be) or has no
 # width that the output does not fix.
@@ -80,3 +80,26 @@ def test_nothing_to_grow() -> None:
     assert MorphSpace(plain).growth.share == 0.0
     one = Architecture((Node("x", Input((3, 4, 4))), Node("conv", Conv.same(2, 3, 3), ("x",))))
     assert [n.reasons for n in MorphSpace(one).growth.nodes] == [("network output 'conv'", "network input 'x'")]
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_networks_with_opaque_parts(name: str) -> None:
+    space = MorphSpace.from_module(*made(name))
+    growth = space.growth
+    assert 0 < growth.share < 1
+    assert {n.name for n in growth.nodes if not n.reasons} == widened(space.seed)
+    opaque = {node.name for node in space.seed.nodes if node.op.op_name == "opaque"}
+    for node in growth.nodes:
+        if node.name in opaque:
+            assert node.reasons == ("opaque",)
+
+
+def test_what_an_opaque_part_ties_is_named() -> None:
+    growth = MorphSpace.from_module(*made("lstm")).growth
+    assert {n.name: n.reasons for n in growth.nodes} == {
+        "embed": ("opaque LSTM 'lstm'",),
+        "lstm": ("opaque",),
+        "head_0": (),
+        "head_2": (),
+    }
+    assert "\n  lstm (LSTM, 512 parameters): opaque" in str(growth)

@@ -246,8 +246,3 @@ def test_inputs_that_are_not_used_are_refused() -> None:
 
     with pytest.raises(TranslationError, match="Net does not use its input 'y'"):
         translate(Net(), (torch.randn(2, 3), torch.randn(2, 3)))
-
-
-def test_unknown_modules_are_listed() -> None:
-    with pytest.raises(TranslationError, match=r"no operation of an architecture computes .*target=1\]"):
-        translate(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4)), torch.randn(2, 3, 5, 5))

@@ -304,6 +304,95 @@ class LSTMClassifier(nn.Module):
         return self.head(h[-1])
 
 
+class NormedUNet(nn.Module):
+    """With group norm and an upsampling that has no weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = nn.Conv2d(3, 6, 3, padding=1)
+        self.norm = nn.GroupNorm(2, 6)
+        self.bottom = nn.Sequential(nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 6, 3, padding=1))
+        self.fuse = nn.Sequential(nn.Conv2d(12, 6, 3, padding=1), nn.GroupNorm(3, 6), nn.ReLU())
+        self.out = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skip = F.relu(self.norm(self.down(x)))
+        x = F.interpolate(self.bottom(skip), size=skip.shape[-2:], mode="bilinear", align_corners=False)
+        return self.out(self.fuse(torch.cat([skip, x], dim=1)))
+
+
+class TextTransformer(nn.Module):
+    """PyTorch's own layer, with the batch on the second axis as it is by default, and positions by a table."""
+
+    def __init__(self, dim: int = 8) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(20, dim)
+        self.position = nn.Embedding(16, dim)
+        self.encoder = nn.TransformerEncoderLayer(dim, 2, 16, dropout=0.1)
+        self.head = nn.Sequential(nn.Linear(dim, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embed(ids) + self.position(torch.arange(ids.size(1), device=ids.device))
+        x = self.encoder(x.transpose(0, 1)).transpose(0, 1)
+        return self.head(x.mean(1))
+
+
+class CausalAttention(nn.Module):
+    """minGPT's: a mask in a buffer, and dropout as a function."""
+
+    def __init__(self, dim: int, n_head: int, size: int) -> None:
+        super().__init__()
+        self.c_attn, self.c_proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.register_buffer("bias", torch.tril(torch.ones(size, size)).view(1, 1, size, size))
+        self.n_head, self.n_embd = n_head, dim
+
+    def forward(self, x: Tensor) -> Tensor:
+        B, T, C = x.size()
+        q, k, v = self.c_attn(x).split(self.n_embd, dim=2)
+        k = k.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
+        q = q.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
+        v = v.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
+        att = (q @ k.transpose(-2, -1)) * (1.0 / math.sqrt(k.size(-1)))
+        att = att.masked_fill(self.bias[:, :, :T, :T] == 0, float("-inf"))
+        att = F.dropout(F.softmax(att, dim=-1), 0.1, training=self.training)
+        y = (att @ v).transpose(1, 2).contiguous().view(B, T, C)
+        return self.c_proj(y)
+
+
+class GPT(nn.Module):
+    def __init__(self, dim: int = 8) -> None:
+        super().__init__()
+        self.wte, self.wpe = nn.Embedding(20, dim), nn.Embedding(9, dim)
+        self.ln_1, self.ln_2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attn = CausalAttention(dim, 2, 9)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+        self.head = nn.Linear(dim, 5)
+
+    def forward(self, idx: Tensor) -> Tensor:
+        _, t = idx.size()
+        x = self.wte(idx) + self.wpe(torch.arange(0, t, dtype=torch.long, device=idx.device).unsqueeze(0))
+        x = x + self.attn(self.ln_1(x))
+        x = x + self.mlp(self.ln_2(x))
+        return self.head(x[:, -1])
+
+
+class SpeechNet(nn.Module):
+    """A convolution, then a GRU of which both the sequence and the last state are used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv1d(3, 6, 3, padding=1)
+        self.gru = nn.GRU(6, 5, num_layers=2, batch_first=True, bidirectional=True, dropout=0.1)
+        self.fc1 = nn.Linear(20, 8)
+        self.fc2 = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.conv(x)).permute(0, 2, 1)
+        sequence, state = self.gru(x)
+        x = torch.cat((sequence.mean(1), torch.cat((state[-2], state[-1]), -1)), 1)
+        return self.fc2(F.relu(self.fc1(x)))
+
+
 class Conv1dNet(nn.Module):
     """For series; with a pooling by hand."""
 
@@ -430,6 +519,10 @@ MIXED: Mapping[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {
     "vit": (ViT, images()),
     "pooled_vit": (PooledViT, images()),
     "lstm": (LSTMClassifier, lambda n: torch.randint(20, (n, 7))),
+    "normed_unet": (NormedUNet, images(size=8)),
+    "text_transformer": (TextTransformer, lambda n: torch.randint(20, (n, 7))),
+    "gpt": (GPT, lambda n: torch.randint(20, (n, 6))),
+    "speech": (SpeechNet, lambda n: torch.randn(n, 3, 12)),
 }
 """Some of it is not."""
 

@@ -18,6 +18,7 @@ from optuna_nas_morph.ir.ops.layer_norm import LayerNorm
 from optuna_nas_morph.ir.ops.layer_scale import LayerScale
 from optuna_nas_morph.ir.ops.linear import Linear
 from optuna_nas_morph.ir.ops.multiply import Multiply
+from optuna_nas_morph.ir.ops.opaque import Opaque
 from optuna_nas_morph.ir.ops.parametric_activation import ParametricActivation
 from optuna_nas_morph.ir.ops.patch_embedding import PatchEmbedding
 from optuna_nas_morph.ir.ops.pool import Pool
@@ -48,6 +49,7 @@ __all__ = [
     "Linear",
     "Multiply",
     "Op",
+    "Opaque",
     "Param",
     "ParametricActivation",
     "PatchEmbedding",

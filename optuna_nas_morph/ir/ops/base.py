@@ -61,7 +61,7 @@ class Param:
         buffer:
             Whether it is a buffer (running statistics) rather than a trained parameter.
         dtype:
-            ``"float32"`` or ``"int64"`` (counters).
+            ``"float32"``, ``"int64"`` (counters) or ``"bool"`` (masks).
     """
 
     shape: tuple[int, ...]
@@ -202,7 +202,7 @@ class Op(ABC):
     def to_dict(self) -> dict[str, Any]:
         """The operation's name and the fields that differ from their defaults."""
         result: dict[str, Any] = {"op": self.op_name}
-        for f in fields(self):
+        for f in (f for f in fields(self) if f.compare):
             value = getattr(self, f.name)
             if f.default is MISSING or value != f.default:
                 result[f.name] = value
@@ -253,14 +253,19 @@ def op_from_dict(data: Mapping[str, Any]) -> Op:
     name = data.get("op")
     if not isinstance(name, str) or name not in OPS:
         raise ArchitectureError(f"op must be one of {sorted(OPS)} but got {name!r}.")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items() if k != "op"}
-    known = {f.name for f in fields(OPS[name])}
+    values = {k: _tuples(v) for k, v in data.items() if k != "op"}
+    known = {f.name for f in fields(OPS[name]) if f.compare}
     if unknown := sorted(values.keys() - known):
         raise ArchitectureError(f"{name}: unknown fields {unknown}; it has {sorted(known)}.")
     try:
         return OPS[name](**values)
     except TypeError as e:
         raise ArchitectureError(f"{name}: {e}") from e
+
+
+def _tuples(value: Any) -> Any:
+    """A value of JSON's with tuples for lists."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def width_bucket(n_channels: int) -> str:
