@@ -522,3 +522,19 @@ def test_a_family_is_searched_and_its_seed_trained_as_long(capsys: pytest.Captur
     assert 50 < float(row[1]) <= 100 and 50 < float(row[5]) <= 100
     assert int(row[-2]) <= 4
     assert float(row[-1]) == pytest.approx(float(row[1]) - float(row[5]), abs=0.011)
+
+
+def test_own_networks_stay_what_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.benchmarks import own_networks
+
+    own_networks.main(["--chains", "1"])
+    table, *refused = capsys.readouterr().out.strip().split("\n\n")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert len(rows) >= 12
+    assert {row[0]: row[4] for row in rows}["lstm"] == "LSTM"
+    assert {row[0]: row[2] for row in rows}["resnet50"] == "100%"
+    assert [row[0] for row in rows if row[5] != "yes"] in ([], ["pooled_vit"])
+    assert all(float(row[5]) <= 1e-6 for row in rows if row[5] != "yes")
+    assert all(float(row[6].split(", ")[1]) <= 1e-5 for row in rows)
+    assert len(refused) == 2
+    assert all("if x.sum() > 0" in text for text in refused)
