@@ -79,6 +79,9 @@ DUPLICATE_OF = "nasmorph:duplicate_of"
 FINAL = "nasmorph:final"
 WORKER = "nasmorph:worker"
 
+# A system attribute of a study.
+REFRESH = "nasmorph:refresh"
+
 MAX_ATTRIBUTE_LENGTH = 60_000
 """Longest text in one attribute; MySQL allows 65,535 bytes."""
 
@@ -340,6 +343,38 @@ def final_of(trial: FrozenTrial) -> tuple[str, int] | None:
     """What a trial of finals trains, a contender's key and a seed; :obj:`None` for a duplicate or another trial."""
     final = trial.system_attrs.get(FINAL)
     return None if final is None or DUPLICATE_OF in trial.user_attrs else (final[0], final[1])
+
+
+# Figures of a study.
+
+
+@dataclass(frozen=True)
+class Refresh:
+    """When the figures of a study were renewed, or have begun to be.
+
+    Attributes:
+        worker:
+            Who does it.
+        at:
+            Seconds since the epoch.
+        cost:
+            Seconds that it took the last time.
+    """
+
+    worker: str
+    at: float
+    cost: float
+
+
+def last_refresh(system_attrs: Mapping[str, Any]) -> Refresh | None:
+    """The last one, of the system attributes of a study; :obj:`None` if there was none."""
+    stored = system_attrs.get(REFRESH)
+    return None if stored is None else Refresh(*stored)
+
+
+def record_refresh(study: optuna.Study, refresh: Refresh) -> None:
+    """Write that a worker has begun to renew the figures, or has done so."""
+    study._storage.set_study_system_attr(study._study_id, REFRESH, [refresh.worker, refresh.at, refresh.cost])
 
 
 # Memory.

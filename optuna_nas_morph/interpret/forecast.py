@@ -13,7 +13,14 @@ from scipy.stats import norm
 
 from optuna_nas_morph.encoding import AnySpace
 from optuna_nas_morph.history import Observation
-from optuna_nas_morph.interpret.model import Evidence, check_objective, fit_to, n_architectures, read_evidence
+from optuna_nas_morph.interpret.model import (
+    Evidence,
+    Model,
+    check_objective,
+    fit_to,
+    n_architectures,
+    read_evidence,
+)
 
 FIRST = 5
 """Trials with values before the first forecast."""
@@ -111,17 +118,25 @@ def forecast(
     known: Evidence, new: Sequence[Observation], objective: int, kernel: Any, level: float, rng: np.random.Generator
 ) -> Iterator[Forecast]:
     """Predict trials from others, of at least two architectures; those that were pruned are left out."""
+    if any(not o.is_partial for o in new):
+        model = fit_to(known, objective, kernel, rng)
+        yield from forecast_by(model, new, objective, level, len(known.observed))
+
+
+def forecast_by(
+    model: Model, new: Sequence[Observation], objective: int, level: float, n_known: int
+) -> Iterator[Forecast]:
+    """Predict trials by a model that was fitted to ``n_known`` others; those that were pruned are left out."""
     new = [o for o in new if not o.is_partial]
     if not new:
         return
-    model = fit_to(known, objective, kernel, rng)
     means, variances = model.surrogate.predict(model.encoder.points_of(new))
     noise = model.surrogate.posteriors[0].hyperparameters.noise
     widths = norm.ppf(0.5 + level / 2) * np.sqrt(variances[0] + noise)
     for o, mean, width in zip(new, means[0], widths, strict=True):
         at = model.in_units(np.array([mean, mean - width, mean + width])).tolist()
         assert o.values is not None
-        yield Forecast(o.number, o.values[objective], at[0], min(at[1:]), max(at[1:]), len(known.observed))
+        yield Forecast(o.number, o.values[objective], at[0], min(at[1:]), max(at[1:]), n_known)
 
 
 def _blocks(n: int, n_fits: int) -> list[tuple[int, int]]:

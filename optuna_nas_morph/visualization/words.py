@@ -42,13 +42,21 @@ def shape_change_text(old: TensorSpec, new: TensorSpec) -> str:
 
 def morphisms_text(steps: Sequence[str]) -> str:
     """Steps in short, repeats counted: ``2× widen ×1.5, block``; where there are none, ``trained on``."""
-    names = []
-    for step in steps:
-        name, _, fields = step.partition(" at ")[0].partition(":")
-        factor = f" ×{fields.partition(',')[0]}" if name == "widen" and fields else ""
-        names.append(_SHORT.get(name, name.replace("_", " ")) + factor)
-    texts = (name if n == 1 else f"{n}× {name}" for name, n in Counter(names).items())
+    names = Counter(_morphism_text(step.partition(" at ")[0]) for step in steps)
+    texts = (name if n == 1 else f"{n}× {name}" for name, n in names.items())
     return ", ".join(texts) or "trained on"
+
+
+def step_text(step: str) -> str:
+    """A step with its place: ``widen ×1.5 at conv_2``."""
+    morphism, _, site = step.partition(" at ")
+    return f"{_morphism_text(morphism)} at {site}" if site else _morphism_text(morphism)
+
+
+def _morphism_text(morphism: str) -> str:
+    name, _, fields = morphism.partition(":")
+    factor = f" ×{fields.partition(',')[0]}" if name == "widen" and fields else ""
+    return _SHORT.get(name, name.replace("_", " ")) + factor
 
 
 def plotly_text(text: str) -> str:

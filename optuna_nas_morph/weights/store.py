@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import io
 import logging
 import os
 import sys
@@ -333,6 +334,21 @@ class WeightStore:
                 lineage.record_not_collected(study, new[i:])
                 raise
         return new
+
+    def write_file(self, content: bytes) -> str:
+        """Stores something that is not weights, such as a picture, which is never removed to save space.
+
+        Returns:
+            Its artifact ID.
+
+        Raises:
+            StoreError:
+                If the store cannot be written.
+        """
+        self.token()  # With the directory.
+        artifact_id = str(uuid.uuid4())
+        self._located().write(artifact_id, io.BytesIO(content))
+        return artifact_id
 
     def _load(self, record: WeightRecord) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, torch.Tensor]]]:
         """Weights and moments of a publication, verified."""
