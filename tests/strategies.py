@@ -46,6 +46,7 @@ from optuna_nas_morph.ir.ops import (
     PatchEmbedding,
     Pool,
     PositionEmbedding,
+    RMSNorm,
     Scale,
     SelfAttention,
     TokenEmbedding,
@@ -148,6 +149,7 @@ def _same_shape(source: Source) -> list[Callable[[], Op]]:
         lambda: Dropout(_choice(source, (0.5, 0.0, 0.25))),
         lambda: LayerNorm(_choice(source, (1e-5, 1e-3))),
         lambda: LayerScale(_choice(source, (1e-6, 0.0))),
+        lambda: RMSNorm(_choice(source, (1e-6, 1e-3))),
         lambda: ParametricActivation(_choice(source, ACTIVATIONS)),
         lambda: Scale(_choice(source, (2.0, -0.5))),
     ]
@@ -529,7 +531,7 @@ def random_network(architecture: Architecture, seed: int = 0) -> Network:
         with torch.no_grad():
             for module in network.modules():
                 for name, p in module.named_parameters(recurse=False):
-                    norm = isinstance(module, nn.LayerNorm | nn.modules.batchnorm._BatchNorm)
+                    norm = isinstance(module, nn.LayerNorm | nn.RMSNorm | nn.modules.batchnorm._BatchNorm)
                     fan_in = 1 if name == "bias" or norm else max(1, p[0].numel())
                     p.normal_(std=1 / math.sqrt(fan_in))
                     if norm and name == "weight":
@@ -587,6 +589,9 @@ def example_architectures() -> dict[str, Architecture]:
         "layer_scale_vector": sequence(vector, LayerScale(0.5)),
         "layer_scale_tokens": sequence(tokens, LayerScale()),
         "layer_scale_last": sequence(last, LayerScale()),
+        "rms_norm_vector": sequence(vector, RMSNorm()),
+        "rms_norm_tokens": sequence(tokens, RMSNorm(1e-3)),
+        "rms_norm_last": sequence(last, RMSNorm()),
         **{f"activation_{name}": sequence(image, Activation(name)) for name in ACTIVATIONS},
         "activation_leaky_slope": sequence(image, Activation("leaky_relu", 0.3)),
         **{f"parametric_{name}": sequence(image, ParametricActivation(name)) for name in ACTIVATIONS},

@@ -40,6 +40,7 @@ from optuna_nas_morph.ir.ops import (
     PatchEmbedding,
     Pool,
     PositionEmbedding,
+    RMSNorm,
     Scale,
     SelfAttention,
     TokenEmbedding,
@@ -110,6 +111,10 @@ def reference(architecture: Architecture, node: Node, inputs: list[Tensor], stat
             y = x.movedim(channel_axis, -1)
             y = (y - y.mean(-1, keepdim=True)) / (y.var(-1, keepdim=True, correction=0) + op.eps).sqrt()
             return (y * weight + bias).movedim(-1, channel_axis)
+        case RMSNorm() as op:
+            weight = p("weight")
+            assert weight is not None
+            return x * weight / (x.square().mean(-1, keepdim=True) + op.eps).sqrt()
         case Activation() as op:
             if op.function == "leaky_relu":
                 return F.leaky_relu(x, op.negative_slope)

@@ -10,7 +10,7 @@ from optuna_nas_morph.export.blocks import NETWORK, Block, Step
 from optuna_nas_morph.export.layers import Layer
 from optuna_nas_morph.ir import TensorSpec
 
-_WORDS = {"batch_norm": "Norm", "layer_norm": "Norm"}
+_WORDS = {"batch_norm": "Norm", "layer_norm": "Norm", "rms_norm": "Norm"}
 _MERGES = {"add": "ResidualBlock", "concat": "DenseLayer", "multiply": "GatedBlock"}
 _NOUNS = {"conv": "convolution", "linear": "linear layer"}
 

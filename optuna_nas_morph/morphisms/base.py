@@ -94,8 +94,9 @@ class Morphism(ABC):
 
         Returns:
             One tensor for each of ``child.params``. Tensors that did not change are those of ``weights``, not copies.
-            Every entry is a multiple of one entry of ``weights``, plus a constant; neither they nor what is drawn
-            depend on the values of ``weights``, once `settled` (`find_origins` relies on it).
+            Every entry is a multiple of one entry of ``weights``, plus a constant, or a linear combination of several,
+            which counts as new where moments are handed on; neither they nor what is drawn depend on the values of
+            ``weights``, once `settled` (`find_origins` relies on it).
         """
 
     def sites(self, architecture: Architecture) -> tuple[Site, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeGuard
 
 from optuna_nas_morph.ir import Architecture, Node, TensorSpec
 from optuna_nas_morph.ir.ops import (
@@ -17,9 +18,10 @@ from optuna_nas_morph.ir.ops import (
     Linear,
     Op,
     ParametricActivation,
+    RMSNorm,
 )
 
-_FINISHERS = (BatchNorm, LayerNorm, LayerScale, Activation)
+_FINISHERS = (BatchNorm, LayerNorm, LayerScale, RMSNorm, Activation)
 
 
 def block_ends(architecture: Architecture) -> list[str]:
@@ -75,6 +77,11 @@ def mixing_layer(spec: TensorSpec, width: int, kernel_size: int) -> Conv | Linea
     if spec.channels_last:
         return Linear(width)
     return Conv.same(len(spec.spatial), width, tuple(kernel_size if n > 1 else 1 for n in spec.spatial))
+
+
+def is_norm(op: Op) -> TypeGuard[LayerNorm | RMSNorm]:
+    """Whether an operation normalises every position over its channels."""
+    return isinstance(op, LayerNorm | RMSNorm)
 
 
 def kernel_of(op: Conv | Linear) -> tuple[int, ...]:

@@ -14,6 +14,9 @@ from torch import Tensor
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms.base import Morphism, Site, Weights
 
+_EXACT = 1e-12
+"""Relative error of arithmetic in float64, with some to spare."""
+
 
 @dataclass(frozen=True)
 class Origins:
@@ -23,7 +26,7 @@ class Origins:
 
     Args:
         sources:
-            Per tensor of the child, the number of each entry's source; -1 where there is none.
+            Per tensor of the child, the number of each entry's source; -1 where there is none, or more than one.
         factors:
             Per tensor, what the source is multiplied by; 0 where there is none. float64.
     """
@@ -37,8 +40,10 @@ def find_origins(
 ) -> Origins:
     """Ask a morphism where its weights come from.
 
-    Every entry that `Morphism.transfer` returns is a multiple of one entry of the parent's, plus a constant (part of
-    the contract). So weights that are all 0, all 1, and all different tell which one and what multiple.
+    Every entry that `Morphism.transfer` returns is a multiple of one entry of the parent's, plus a constant, or mixes
+    several (part of the contract). So weights that are all 0, all 1, and all different tell which one and what
+    multiple. Those that differ are the numbers of the entries, each off by a random fraction: what mixes several may be
+    near a number, but is not off by its fraction.
 
     Args:
         morphism:
@@ -61,6 +66,9 @@ def find_origins(
         size = math.prod(param.shape)
         numbers[name] = torch.arange(n_entries, n_entries + size, dtype=torch.float64).reshape(param.shape)
         n_entries += size
+    fractions = torch.as_tensor(np.random.default_rng(0).uniform(-0.25, 0.25, n_entries))
+    for name, entries in numbers.items():
+        numbers[name] = entries + fractions[entries.long()]
 
     def ask(weights: Weights, generator: np.random.Generator) -> dict[str, Tensor]:
         return morphism.transfer(parent, child, site, {**weights, **counters}, generator)
@@ -75,6 +83,10 @@ def find_origins(
             factor = ones[name] - constant
             is_new = factor == 0
             number = (numbered[name] - constant) / factor.masked_fill(is_new, 1.0)
-            factors[name] = factor
-            sources[name] = number.round().long().masked_fill(is_new, -1)
+            is_new |= (number < -0.5) | (number > n_entries - 0.5)
+            source = number.round().long().masked_fill(is_new, 0)
+            if n_entries:
+                is_new |= (number - source - fractions[source]).abs() > _EXACT * (1 + number.abs())
+            factors[name] = factor.masked_fill(is_new, 0.0)
+            sources[name] = source.masked_fill(is_new, -1)
     return Origins(sources, factors)

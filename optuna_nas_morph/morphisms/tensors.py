@@ -53,6 +53,30 @@ def extend(
     return result
 
 
+def take(tensor: Tensor, axis: int, sources: np.ndarray, fresh: Tensor | None) -> Tensor:
+    """Entries along an axis from their old positions; those without one (-1) from another tensor.
+
+    Args:
+        tensor:
+            What there is.
+        axis:
+            The axis that changes.
+        sources:
+            One old position per new entry along it.
+        fresh:
+            As long as ``sources`` along that axis, and at least as long as ``tensor`` along others; what is more is not
+            used. :obj:`None` where every entry has an old position.
+    """
+    taken = tensor.index_select(axis, torch.as_tensor(sources.clip(min=0)))
+    if fresh is None:
+        return taken
+    for k, n in enumerate(taken.shape):
+        if k != axis:
+            fresh = fresh.narrow(k, 0, n)
+    new = torch.as_tensor(np.flatnonzero(sources < 0))
+    return taken.index_copy(axis, new, fresh.index_select(axis, new))
+
+
 def identity_kernel(n_out: int, n_in: int, kernel_size: tuple[int, ...]) -> Tensor:
     """A convolution's weight (for an empty kernel size a linear layer's) that passes channel ``i`` on as ``i``."""
     weight = torch.zeros(n_out, n_in, *kernel_size, dtype=torch.float64)

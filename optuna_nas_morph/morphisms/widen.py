@@ -14,7 +14,7 @@ from optuna_nas_morph.errors import MorphismError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.ir.ops import Op
 from optuna_nas_morph.morphisms.base import Morphism, Site, Weights
-from optuna_nas_morph.morphisms.tensors import draw, float_dtype
+from optuna_nas_morph.morphisms.tensors import draw, float_dtype, take
 
 SIDES = ("copy", "zero")
 
@@ -100,7 +100,7 @@ class Widen(Morphism):
                 tensor = weights[full_name]
                 if out is not None and "out" in param.axes:
                     fresh = draw(child.params[full_name], rng, float_dtype(weights)) if self.side == "zero" else None
-                    tensor = _take_out(tensor, param.axes.index("out"), out, fresh)
+                    tensor = take(tensor, param.axes.index("out"), out, fresh)
                 if into is not None and "in" in param.axes:
                     tensor = _take_in(tensor, param.axes.index("in"), into, rng)
                 result[full_name] = tensor
@@ -117,19 +117,6 @@ def group_at(architecture: Architecture, site: Site) -> int | None:
     start = (site[0], int(site[1]) if len(site) == 2 else 0)
     sites = architecture.groups.sites
     return sites.index(start) if start in sites else None
-
-
-def _take_out(tensor: Tensor, axis: int, sources: np.ndarray, fresh: Tensor | None) -> Tensor:
-    """Entries along an output axis from their old positions; those without one from a fresh draw."""
-    taken = tensor.index_select(axis, torch.as_tensor(sources.clip(min=0)))
-    if fresh is None:
-        return taken
-    new = torch.as_tensor(np.flatnonzero(sources < 0))
-    # A fresh draw has the child's size along every axis; the input axis of `taken` still has the parent's.
-    for k, n in enumerate(taken.shape):
-        if k != axis:
-            fresh = fresh.narrow(k, 0, n)
-    return taken.index_copy(axis, new, fresh.index_select(axis, new))
 
 
 def _take_in(tensor: Tensor, axis: int, sources: np.ndarray, rng: np.random.Generator) -> Tensor:

@@ -3,11 +3,19 @@
 from optuna_nas_morph.spaces.base import Candidate, Space
 from optuna_nas_morph.spaces.cell import Cell, CellSpace
 from optuna_nas_morph.spaces.growth import Growth, NodeGrowth
-from optuna_nas_morph.spaces.morph import DEFAULT_MORPHISMS, Descendant, MorphSpace, Step
+from optuna_nas_morph.spaces.morph import (
+    DEFAULT_MORPHISMS,
+    TRANSFORMER_MORPHISMS,
+    Descendant,
+    MorphSpace,
+    Step,
+    default_morphisms,
+)
 from optuna_nas_morph.spaces.seed_weights import SeedWeights
 
 __all__ = [
     "DEFAULT_MORPHISMS",
+    "TRANSFORMER_MORPHISMS",
     "Candidate",
     "Cell",
     "CellSpace",
@@ -18,4 +26,5 @@ __all__ = [
     "SeedWeights",
     "Space",
     "Step",
+    "default_morphisms",
 ]

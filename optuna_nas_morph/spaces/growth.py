@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 
 from optuna_nas_morph.ir import Architecture
+from optuna_nas_morph.ir.ops import SelfAttention
+from optuna_nas_morph.morphisms import WidenHidden
 from optuna_nas_morph.morphisms.blocks import block_ends
 
 
@@ -62,8 +64,12 @@ class Growth:
 
 
 def growth_of(architecture: Architecture) -> Growth:
-    """What of an architecture can grow."""
+    """What of an architecture can grow, by `Widen`, `WidenHidden` or `AddHead`."""
     groups = architecture.groups
+    blockers_of = [
+        () if WidenHidden().refusal(architecture, site) is None else groups.blockers[group]
+        for group, site in enumerate(WidenHidden().candidates(architecture))
+    ]
     found = []
     for node in architecture.nodes:
         specs = architecture.input_specs(node.name)
@@ -74,9 +80,9 @@ def growth_of(architecture: Architecture) -> Growth:
         widths = (groups.tensors[node.name] if "out" in axes else ()) + (
             groups.tensors[node.inputs[0]] if "in" in axes else ()
         )
-        blockers = [groups.blockers[ref.group] for ref in widths]
+        blockers = [blockers_of[ref.group] for ref in widths]
         reasons = dict.fromkeys(text for texts in blockers for text in texts) or {node.op.op_name: None}
-        is_free = any(not texts for texts in blockers)
+        is_free = any(not texts for texts in blockers) or isinstance(node.op, SelfAttention)
         n_parameters = sum(math.prod(p.shape) for p in params)
         kind = node.op.label(specs)
         found.append(NodeGrowth(node.name, kind, n_parameters, () if is_free else tuple(reasons)))

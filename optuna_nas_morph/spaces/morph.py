@@ -15,14 +15,18 @@ import numpy as np
 from optuna_nas_morph.errors import MorphismError, SpaceMismatchError, WeightsCorruptError
 from optuna_nas_morph.ir import Architecture, LabelledGraph
 from optuna_nas_morph.morphisms import (
+    AddHead,
     AddSkip,
     ConcatSkip,
     Deepen,
     GrowKernel,
     InsertResidualBlock,
+    InsertTransformerBlock,
     Morphism,
     Site,
     Widen,
+    WidenHead,
+    WidenHidden,
     parse_morphism,
 )
 from optuna_nas_morph.spaces.growth import Growth, growth_of
@@ -41,6 +45,12 @@ DEFAULT_MORPHISMS: tuple[Morphism, ...] = (
     AddSkip(),
     ConcatSkip(),
 )
+TRANSFORMER_MORPHISMS: tuple[Morphism, ...] = (WidenHidden(1.5), AddHead(), WidenHead(1.5), InsertTransformerBlock())
+
+
+def default_morphisms(seed: Architecture) -> tuple[Morphism, ...]:
+    """`DEFAULT_MORPHISMS`, and those of `TRANSFORMER_MORPHISMS` that can be applied to the seed."""
+    return *DEFAULT_MORPHISMS, *(m for m in TRANSFORMER_MORPHISMS if m.sites(seed))
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,7 @@ class MorphSpace:
         module: Module,
         example_input: Example,
         *,
-        morphisms: Sequence[Morphism] = DEFAULT_MORPHISMS,
+        morphisms: Sequence[Morphism] | None = None,
         max_morphisms: int = 12,
         max_parameters: int | None = None,
         max_flops: int | None = None,
@@ -184,7 +194,7 @@ class MorphSpace:
                 What it takes: a tensor of float32 or int64 with the batch on its first axis, or several. The sizes of
                 the other axes are those that all networks of the space take.
             morphisms:
-                What the search may apply.
+                What the search may apply; by default what `default_morphisms` says of the network.
             max_morphisms:
                 Longest chain of morphisms.
             max_parameters:
@@ -207,7 +217,7 @@ class MorphSpace:
         seed = translation.architecture
         return MorphSpace(
             seed,
-            morphisms,
+            default_morphisms(seed) if morphisms is None else morphisms,
             max_morphisms,
             max(1_000_000, 4 * seed.n_parameters) if max_parameters is None else max_parameters,
             max(100_000_000, 4 * seed.flops) if max_flops is None else max_flops,

@@ -17,6 +17,9 @@ from optuna_nas_morph.visualization.words import count_text, step_text, value_te
 N_MOTIFS = 5
 """Motifs in a note, of each objective."""
 
+_MAX_PART = 90
+"""Characters of a part's description: the page does not break the lines of a table."""
+
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
@@ -144,7 +147,8 @@ def _trial_of(study: Study, number: int | None) -> FrozenTrial | None:
 def _motif_row(motif: Motif) -> str:
     effect = motif.effect
     sign = "▲" if effect.is_better else "▼"
-    return f"| {sign} {effect.mean:+.3g} | {effect.low:+.3g} to {effect.high:+.3g} | {_plain(motif.description)} |"
+    part = motif.description if len(motif.description) <= _MAX_PART else motif.description[: _MAX_PART - 1] + "…"
+    return f"| {sign} {effect.mean:+.3g} | {effect.low:+.3g} to {effect.high:+.3g} | {_plain(part)} |"
 
 
 def _plain(text: str) -> str:

@@ -9,7 +9,13 @@ from html import escape
 
 from optuna_nas_morph.ir import TensorSpec
 
-_SHORT = {"insert_residual_block": "block", "grow_kernel": "kernel", "add_skip": "skip", "concat_skip": "concat"}
+_SHORT = {
+    "insert_residual_block": "block",
+    "insert_transformer_block": "transformer block",
+    "grow_kernel": "kernel",
+    "add_skip": "skip",
+    "concat_skip": "concat",
+}
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
@@ -55,7 +61,7 @@ def step_text(step: str) -> str:
 
 def _morphism_text(morphism: str) -> str:
     name, _, fields = morphism.partition(":")
-    factor = f" ×{fields.partition(',')[0]}" if name == "widen" and fields else ""
+    factor = f" ×{fields.partition(',')[0]}" if name.startswith("widen") and fields else ""
     return _SHORT.get(name, name.replace("_", " ")) + factor
 
 

@@ -26,11 +26,12 @@ from optuna_nas_morph.ir.ops import (
     Multiply,
     Op,
     Pool,
+    RMSNorm,
     SelfAttention,
     TokenEmbedding,
     ToTokens,
 )
-from tests.strategies import architectures, random_architecture
+from tests.strategies import architectures, random_architecture, sequence
 
 PACES = "channels that repeat at different paces meet in"
 FRESH = ("input", "conv", "linear", "self_attention", "patch_embedding", "token_embedding", "column_embedding")
@@ -75,6 +76,8 @@ class Naive:
             return np.broadcast_to(inputs[0].reshape(shape), spec.shape).reshape(-1)
         if isinstance(op, LayerNorm):
             self.block(inputs[0], f"layer norm {node.name!r}")
+        if isinstance(op, RMSNorm):
+            self.block(inputs[0], f"RMS norm {node.name!r}")
         return inputs[0]
 
     def root(self, channel: int) -> int:
@@ -365,6 +368,12 @@ def test_blockers_name_the_node(op: Op, reason: str) -> None:
         assert groups.blockers[ref.group] == (reason,)
     (free,) = groups.tensors["b"]
     assert groups.blockers[free.group] == ()
+
+
+def test_a_root_mean_square_norm_blocks_too() -> None:
+    architecture = sequence(Input((3, 4), channel_axis=1), Linear(5), RMSNorm(), Linear(2))
+    (ref,) = architecture.groups.tensors["linear_1"]
+    assert architecture.groups.blockers[ref.group] == ("RMS norm 'rms_norm_2'",)
 
 
 def test_ends_of_the_network_block_with_all_that_is_tied() -> None:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from optuna_nas_morph import presets
 from optuna_nas_morph.ir import Architecture, Node
-from optuna_nas_morph.ir.ops import Conv, Linear, Op
+from optuna_nas_morph.ir.ops import Conv, Input, Linear, Op, ToTokens
 from optuna_nas_morph.nets import Network
-from tests.strategies import architectures, example_architectures, example_inputs, random_architecture
+from tests.strategies import architectures, example_architectures, example_inputs, random_architecture, sequence
 
 EXAMPLES = example_architectures()
 BATCH_SIZES = (1, 8)
@@ -26,6 +26,9 @@ SPACES = {
     "conv1d": presets.conv1d((2, 24), 10),
     "mobilenet": presets.mobilenet((3, 8, 8), 10, width=8),
     "convnext": presets.convnext((3, 8, 8), 10, width=8),
+    "vit": presets.vit((3, 8, 8), 10, width=8),
+    "text_layer": presets.text_transformer((6,), 10, n_tokens=20, width=8),
+    "text_rms": presets.text_transformer((6,), 10, n_tokens=20, width=8, norm="rms"),
 }
 
 
@@ -80,6 +83,12 @@ def test_every_operation_behind_a_layer_with_weights(name: str) -> None:
         sources = tuple("layer" if source == entry else source for source in nodes[i].inputs)
         nodes[i] = Node(nodes[i].name, nodes[i].op, sources)
     check(Architecture((nodes[0], Node("layer", layer, (entry,)), *nodes[1:])), 2)
+
+
+@pytest.mark.parametrize("shape", [(1, 4), (4, 1), (1, 1), (1, 2, 3), (2, 3)])
+def test_tokens_are_copies_where_elements_change_places(shape: tuple[int, ...]) -> None:
+    for batch_size in BATCH_SIZES:
+        check(sequence(Input(shape), ToTokens(), Linear(2)), batch_size)
 
 
 @pytest.mark.parametrize("name", SPACES)

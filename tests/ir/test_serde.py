@@ -36,6 +36,7 @@ from optuna_nas_morph.ir.ops import (
     PatchEmbedding,
     Pool,
     PositionEmbedding,
+    RMSNorm,
     Scale,
     SelfAttention,
     TokenEmbedding,
@@ -49,6 +50,7 @@ GOLDEN_FINGERPRINTS = {
     "golden_v1_columns": "bdb0a902b352ce7e8dbd001680b9dcc6",
     "golden_v1_factors": "e45a0bff6b61c28f48060301ed23277c",
     "golden_v1_opaque": "46cccf8ea21a28a3076baeeb77c1090a",
+    "golden_v1_norms": "75d1cfeac75c37aa9d1cc7be814d4954",
 }
 """By the name of a file beside this one. Operations that came later have files of their own: a file never changes."""
 
@@ -131,12 +133,24 @@ def golden_opaque() -> Architecture:
     )
 
 
+def golden_norms() -> Architecture:
+    """Norms of today's transformers."""
+    return Architecture(
+        (
+            Node("tokens", Input((4, 6), channel_axis=1)),
+            Node("rms", RMSNorm(), ("tokens",)),
+            Node("rms_eps", RMSNorm(1e-5), ("rms",)),
+        )
+    )
+
+
 GOLDEN = {
     "golden_v1": golden_architecture(),
     "golden_v1_blends": golden_blends(),
     "golden_v1_factors": golden_factors(),
     "golden_v1_columns": golden_columns(),
     "golden_v1_opaque": golden_opaque(),
+    "golden_v1_norms": golden_norms(),
 }
 
 

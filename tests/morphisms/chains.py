@@ -17,8 +17,10 @@ import numpy as np
 from optuna_nas_morph import presets
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.morphisms import (
+    AddHead,
     Branch,
     Deepen,
+    Factorize,
     GrowKernel,
     InsertActivation,
     InsertBatchNorm,
@@ -26,9 +28,13 @@ from optuna_nas_morph.morphisms import (
     InsertInvertedResidual,
     InsertResidualBlock,
     InsertSqueezeExcite,
+    InsertTransformerBlock,
+    MergeBranches,
     Morphism,
     Ungroup,
     Widen,
+    WidenHead,
+    WidenHidden,
 )
 from optuna_nas_morph.spaces import DEFAULT_MORPHISMS, MorphSpace
 from tests.morphisms.same_function import difference, in_float32, random_weights, rounding
@@ -54,7 +60,13 @@ MORPHISMS: tuple[Morphism, ...] = (
     InsertInvertedResidual(7, 2, "gelu", "layer"),
     InsertSqueezeExcite(4),
     InsertSqueezeExcite(2, "hardsigmoid"),
+    InsertTransformerBlock(2, 2),
+    AddHead(),
+    WidenHead(),
+    WidenHidden(),
     Ungroup(),
+    MergeBranches(),
+    Factorize(),
 )
 """Every morphism, with every choice of its fields that takes another path. Softplus is exact to 2e-9 only."""
 
@@ -75,6 +87,9 @@ def seeds() -> dict[str, Architecture]:
         "conv1d": presets.conv1d(input_shape=(2, 24), n_classes=10).seed,
         "mobilenet": presets.mobilenet(image, 10, width=8).seed,
         "convnext": presets.convnext(image, 10, width=8).seed,
+        "vit": presets.vit(image, 10, patch_size=2, width=8, n_heads=2).seed,
+        "text_layer": presets.text_transformer((6,), 10, n_tokens=20, width=8, n_heads=2, depth=1).seed,
+        "text_rms": presets.text_transformer((6,), 10, n_tokens=20, width=8, n_heads=2, norm="rms").seed,
     }
 
 

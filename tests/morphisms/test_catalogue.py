@@ -20,7 +20,8 @@ def test_no_morphism_moves_what_it_claims_to_keep(n_ancestors: int, n_sites: int
     assert violations == [], "\n".join(lines_of(cells))
     assert {m.morphism_name for m in (*MORPHISMS, *SHRINKS)} == set(BY_NAME)
     applied = {str(m): sum(cells[str(m), name].applied for name in seeds()) for m in (*MORPHISMS, *SHRINKS)}
-    assert not [name for name, n in applied.items() if n == 0]
+    if n_ancestors > 1:  # some need what only a few ancestors have
+        assert not [name for name, n in applied.items() if n == 0]
     shrunk = [cells[str(m), name].worst for m in SHRINKS if not m.exact for name in seeds()]
     assert max(worst.get(("float64", False), 0) for worst in shrunk) > 0.1
 

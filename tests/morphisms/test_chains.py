@@ -21,7 +21,7 @@ def test_every_kind_of_morphism_is_in_the_chains() -> None:
     assert {m.morphism_name for m in MORPHISMS} == set(BY_NAME) - NOT_EXACT
 
 
-@pytest.mark.parametrize("n_chains", [60, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_chains", [110, pytest.param(1000, marks=pytest.mark.slow)])
 def test_chains_keep_the_function(n_chains: int) -> None:
     report = run_chains(seeds(), n_chains, seed=0)
     assert report.violations == [], f"\n{report}"

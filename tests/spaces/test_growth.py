@@ -7,8 +7,8 @@ import pytest
 from optuna_nas_morph import presets
 from optuna_nas_morph.ir import Architecture, Node
 from optuna_nas_morph.ir.ops import Activation, Conv, GlobalPool, Input, LayerNorm, Linear, SelfAttention
-from optuna_nas_morph.morphisms import Deepen, Widen
-from optuna_nas_morph.spaces import MorphSpace
+from optuna_nas_morph.morphisms import AddHead, Deepen, Widen, WidenHidden
+from optuna_nas_morph.spaces import DEFAULT_MORPHISMS, TRANSFORMER_MORPHISMS, MorphSpace, default_morphisms
 from tests.translation.zoo import MIXED, PLAIN, made
 
 # Shares of parameters; what is left is tied to the input's three channels (a depthwise convolution would be) or has no
@@ -19,11 +19,10 @@ SHARES = dict.fromkeys(PLAIN, 1.0) | {"pre_activation": 0.0}
 def widened(architecture: Architecture) -> set[str]:
     """Nodes whose parameters change their shape in some widening."""
     found: set[str] = set()
-    for site in Widen(2.0).sites(architecture):
-        child = Widen(2.0).apply(architecture, site)
-        found |= {
-            name.rpartition(".")[0] for name, p in child.params.items() if p.shape != architecture.params[name].shape
-        }
+    for morphism in (Widen(2.0), WidenHidden(2.0), AddHead()):
+        for site in morphism.sites(architecture):
+            shapes = {name: p.shape for name, p in morphism.apply(architecture, site).params.items()}
+            found |= {name.split(".")[0] for name, p in architecture.params.items() if p.shape != shapes[name]}
     return found
 
 
@@ -60,18 +59,18 @@ def test_what_cannot_grow_says_why() -> None:
     reasons = {n.name: n.reasons for n in growth.nodes}
     assert reasons == {
         "norm": ("network input 'tokens'", "layer norm 'norm'"),
-        "attention": ("layer norm 'last'", "network input 'tokens'", "layer norm 'norm'"),
-        "last": ("layer norm 'last'",),
+        "attention": (),
+        "last": (),
         "hidden": (),
         "head": (),
     }
-    n = 16 + 4 * 72 + 16
-    assert growth.share == 46 / (46 + n)
+    n = 4 * 72 + 16 + 46
+    assert growth.share == n / (n + 16)
     text = str(growth)
     assert text.startswith(
-        f"13% of {46 + n} parameters are in layers that can be made wider; new ones can be inserted at"
+        f"96% of {n + 16} parameters are in layers that can be made wider; new ones can be inserted at"
     )
-    assert "\n  last (ln, 16 parameters): layer norm 'last'" in text
+    assert "\n  norm (ln, 16 parameters): network input 'tokens', layer norm 'norm'" in text
     assert "hidden" not in text
 
 
@@ -103,3 +102,15 @@ def test_what_an_opaque_part_ties_is_named() -> None:
         "head_2": (),
     }
     assert "\n  lstm (LSTM, 512 parameters): opaque" in str(growth)
+
+
+def test_default_morphisms_are_those_that_a_network_has_a_place_for() -> None:
+    def own(space: MorphSpace) -> tuple[str, ...]:
+        return tuple(map(str, default_morphisms(space.seed)[len(DEFAULT_MORPHISMS) :]))
+
+    assert own(presets.cnn((3, 8, 8), 2)) == ()
+    assert own(presets.vit((3, 8, 8), 2)) == tuple(map(str, TRANSFORMER_MORPHISMS))
+    assert own(MorphSpace.from_module(*made("vit"))) == ("insert_transformer_block:4",)
+    assert MorphSpace.from_module(*made("vit")).morphisms == default_morphisms(
+        MorphSpace.from_module(*made("vit")).seed
+    )

@@ -197,6 +197,9 @@ def test_words() -> None:
     ]  # fmt: skip
     steps = ["widen:1.5 at a", "widen:1.5 at b", "insert_residual_block:3 at c", "some_new_thing:2 at d"]
     assert morphisms_text(steps) == "2× widen ×1.5, block, some new thing"
+    assert morphisms_text(["widen_hidden:1.5 at embed", "insert_transformer_block:4 at add_1"]) == (
+        "widen hidden ×1.5, transformer block"
+    )
     assert shape_change_text(TensorSpec((3, 8, 8)), TensorSpec((6, 8, 8))) == "3→6×8×8"
     assert shape_change_text(TensorSpec((3, 8, 8)), TensorSpec((6,))) == "3×8×8 → 6"
 

@@ -23,6 +23,7 @@ from optuna_nas_morph.ir.ops.parametric_activation import ParametricActivation
 from optuna_nas_morph.ir.ops.patch_embedding import PatchEmbedding
 from optuna_nas_morph.ir.ops.pool import Pool
 from optuna_nas_morph.ir.ops.position_embedding import PositionEmbedding
+from optuna_nas_morph.ir.ops.rms_norm import RMSNorm
 from optuna_nas_morph.ir.ops.scale import Scale
 from optuna_nas_morph.ir.ops.to_tokens import ToTokens
 from optuna_nas_morph.ir.ops.token_embedding import TokenEmbedding
@@ -55,6 +56,7 @@ __all__ = [
     "PatchEmbedding",
     "Pool",
     "PositionEmbedding",
+    "RMSNorm",
     "Scale",
     "SelfAttention",
     "ToTokens",
