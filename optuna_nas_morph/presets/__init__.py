@@ -25,6 +25,8 @@ from optuna_nas_morph.presets.mobilenet_tables import (
 from optuna_nas_morph.presets.nas_bench_101 import nas_bench_101
 from optuna_nas_morph.presets.nas_bench_201 import nas_bench_201
 from optuna_nas_morph.presets.resnet import resnet
+from optuna_nas_morph.presets.text_transformer import text_transformer
+from optuna_nas_morph.presets.vit import vit
 
 __all__ = [
     "MOBILENET_V2",
@@ -41,4 +43,6 @@ __all__ = [
     "nas_bench_101",
     "nas_bench_201",
     "resnet",
+    "text_transformer",
+    "vit",
 ]

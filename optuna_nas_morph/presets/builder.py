@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from optuna_nas_morph.ir import Architecture, Node, TensorSpec
 from optuna_nas_morph.ir.ops import Activation, BatchNorm, Conv, GlobalPool, Input, Linear, Op, Pool
 
-_STEMS = {"batch_norm": "norm", "layer_norm": "norm", "global_pool": "pool", "adaptive_pool": "pool"}
+_STEMS = {
+    "batch_norm": "norm",
+    "layer_norm": "norm",
+    "rms_norm": "norm",
+    "global_pool": "pool",
+    "adaptive_pool": "pool",
+}
 
 
 class Builder:

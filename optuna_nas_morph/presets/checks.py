@@ -79,6 +79,33 @@ def map_shape(input_shape: Sequence[int], axes: tuple[str, ...], smallest: int) 
     return sizes
 
 
+def sampled_shape(input_shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape ``(channels, sizes)`` of a sample along one, two or three axes as a tuple of ``int``.
+
+    Raises:
+        ValueError: If the rank is another, or an entry is no positive integer.
+    """
+    sizes = _sizes(input_shape)
+    if not 2 <= len(sizes) <= 4:
+        raise ValueError(
+            "input_shape must be (channels, length), (channels, height, width) or (channels, depth, height, width), "
+            f"positive integers without the batch dimension, but got {input_shape!r}."
+        )
+    return sizes
+
+
+def tokens_shape(input_shape: Sequence[int]) -> tuple[int]:
+    """The shape ``(length,)`` of a sequence of tokens.
+
+    Raises:
+        ValueError: If it is not one positive integer.
+    """
+    sizes = _sizes(input_shape)
+    if len(sizes) != 1:
+        raise ValueError(f"input_shape must be (length,) without the batch dimension but got {input_shape!r}.")
+    return (sizes[0],)
+
+
 def _sizes(input_shape: Sequence[int]) -> tuple[int, ...]:
     """Entries as ``int``; none at all if one is no positive integer."""
     try:

@@ -71,6 +71,10 @@ class PresetContract:
     """Every other argument that is the preset's own, likewise."""
     frozen: ClassVar[Frozen]
 
+    def batch(self, n: int, shape: Shape, generator: torch.Generator | None = None) -> Tensor:
+        """Random samples."""
+        return torch.randn(n, *shape, generator=generator)
+
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Tests that take a shape run for every one; with ``any_shape`` for the large ones too."""
         for fixture, shapes in (("shape", self.shapes), ("any_shape", (*self.shapes, *self.large_shapes))):
@@ -91,7 +95,7 @@ class PresetContract:
         assert architecture.specs[architecture.output].shape == (n_classes,)
         network = Network(architecture)
         for train in (True, False):
-            assert network.train(train)(torch.randn(3, *shape)).shape == (3, n_classes)
+            assert network.train(train)(self.batch(3, shape)).shape == (3, n_classes)
 
     def test_costs_are_those_of_pytorch(self, any_shape: Shape) -> None:
         architecture = self.preset(any_shape, 10).seed
@@ -99,7 +103,7 @@ class PresetContract:
             network = Network(architecture).eval()
             assert sum(p.numel() for p in network.parameters()) == architecture.n_parameters
             with FlopCounterMode(display=False) as counter:
-                assert network(torch.empty(1, *any_shape)).shape == (1, 10)
+                assert network(self.batch(1, any_shape)).shape == (1, 10)
         assert counter.get_total_flops() == architecture.flops
 
     def test_no_map_gets_too_small(self, any_shape: Shape) -> None:
@@ -134,7 +138,7 @@ class PresetContract:
         network = Network(architecture)
         network.load_state_dict(fresh_weights(architecture, np.random.default_rng(0)))
         generator = torch.Generator().manual_seed(0)
-        x = torch.randn(16, *shape, generator=generator)
+        x = self.batch(16, shape, generator)
         y = target(torch.randn(16, n_outputs, generator=generator))
         optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
         losses = []
@@ -166,7 +170,7 @@ class PresetContract:
         space = self.preset(shape, 10)
         end = walk(space, seed)
         assert end.n_parameters > space.seed.n_parameters
-        assert Network(end).eval()(torch.randn(2, *shape)).shape == (2, 10)
+        assert Network(end).eval()(self.batch(2, shape)).shape == (2, 10)
 
     @pytest.mark.parametrize(
         ("limit", "room"), [("max_parameters", 300), ("max_parameters", 6_000), ("max_flops", 30_000), ("max_nodes", 4)]
