@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from optuna._imports import try_import
@@ -25,14 +26,17 @@ from optuna_nas_morph.interpret.forecast import Forecast, forecast_by, forecasts
 from optuna_nas_morph.interpret.model import Evidence, Model, fit_to, read_evidence
 from optuna_nas_morph.kernels import WeisfeilerLehman
 from optuna_nas_morph.visualization import architecture_to_svg
-from optuna_nas_morph.visualization.gallery import explanations, gallery, objective_names
+from optuna_nas_morph.visualization.gallery import Panel, explanations, gallery, objective_names
 from optuna_nas_morph.visualization.note import trial_note
-from optuna_nas_morph.visualization.plotly_imports import plotly_imports
+from optuna_nas_morph.visualization.plotly_imports import go, plotly_imports
 from optuna_nas_morph.visualization.trials import trials_with_architecture
 from optuna_nas_morph.weights import WeightStore, resolve
 
 with try_import() as dashboard_imports:
     from optuna_dashboard import save_plotly_graph_object
+
+if TYPE_CHECKING:
+    from optuna.artifacts._protocol import ArtifactStore
 
 _logger = logging.getLogger(__name__)
 
@@ -43,7 +47,9 @@ _BETWEEN_CHECKS = 50
 """Trials between two looks at whether another worker has begun to show them too."""
 
 
-def attach(study: Study, *, store: WeightStore | None = None, share: float = 0.05) -> Dashboard:
+def attach(
+    study: Study, *, artifact_store: ArtifactStore | str | os.PathLike[str] | None = None, share: float = 0.05
+) -> Dashboard:
     """Show a study in optuna-dashboard: all that there is now, and what comes, with the callback that is returned.
 
     Example:
@@ -58,17 +64,17 @@ def attach(study: Study, *, store: WeightStore | None = None, share: float = 0.0
     study gets the figures of `optuna_nas_morph.report`. Any number of workers may do so in one study.
 
     After a trial the callback writes that trial's drawing and note. Figures, and the surrogate that predicts values and
-    effects in notes, are renewed as often as ``share`` of the time allows: they can be some minutes old in a study of
-    hundreds of trials. Attach once more in the end for those that show all.
+    effects in notes, are renewed as often as what is left of ``share`` of the time allows: they can be some minutes old
+    in a study of hundreds of trials. Attach once more in the end for those that show all.
 
     Args:
         study:
             The study, of any sampler.
-        store:
-            Where drawings go; by default the store of the study's weights. Its directory is optuna-dashboard's
-            ``--artifact-dir``.
+        artifact_store:
+            Where drawings go, an Optuna artifact store or a directory: that which optuna-dashboard is told of by
+            ``--artifact-dir``. By default it is where the study keeps its weights.
         share:
-            How much of the time may go into renewing the figures, between 0 and 1.
+            How much of the time the callback may take, between 0 and 1. A trial is shown even if that takes more.
 
     Returns:
         The callback. What goes wrong in it is warned of once, and does not end the study.
@@ -76,13 +82,14 @@ def attach(study: Study, *, store: WeightStore | None = None, share: float = 0.0
     Raises:
         ImportError: If optuna-dashboard or plotly is not installed.
         StoreError: If the store cannot be written.
+        TypeError: If ``artifact_store`` is none.
         ValueError: If ``share`` is out of range.
     """
     dashboard_imports.check()
     plotly_imports.check()
     if not 0 < share <= 1:
         raise ValueError(f"share must be above 0 and at most 1 but got {share!r}.")
-    dashboard = Dashboard(store, share)
+    dashboard = Dashboard(None if artifact_store is None else WeightStore(artifact_store), share)
     dashboard.refresh(study)
     return dashboard
 
@@ -114,11 +121,13 @@ class Dashboard:
     def __call__(self, study: Study, trial: FrozenTrial) -> None:
         """Show a finished trial, and renew the figures where it is time to."""
         with self._lock:
+            began = time.monotonic()
             attributes = _attributes(study)
             if lineage.FINGERPRINT in trial.user_attrs:
                 with self._trouble(f"trial {trial.number}"):
                     observation = self._observations(study).get(trial.number)
                     self._show(study, trial, observation, _predict(self._beliefs, observation), attributes)
+            self._due += (time.monotonic() - began) / self._share
             with self._trouble("the figures"):
                 if time.monotonic() >= self._due:
                     self._renew(study, lineage.last_refresh(attributes))
@@ -169,7 +178,7 @@ class Dashboard:
             if panel.figure is not None:
                 if not self._leads(study):
                     return
-                save_plotly_graph_object(study, panel.figure, graph_object_id=f"nasmorph-{panel.key}")
+                save_plotly_graph_object(study, _fitted(panel), graph_object_id=f"nasmorph-{panel.key}")
         if self._leads(study):
             refresh = lineage.Refresh(self._worker, time.time(), time.monotonic() - began)
             lineage.record_refresh(study, refresh)
@@ -196,7 +205,7 @@ class Dashboard:
         note = trial_note(study, trial, beliefs.names, predicted, motifs, beliefs.n_trials)
         _save_note(study, trial, note, attributes)
         drawing = architecture_to_svg(study, trial=trial.number)
-        artifact_id = resolve(study, self._store).write_file(drawing.encode())
+        artifact_id = (self._store or resolve(study)).write_file(drawing.encode())
         _save_drawing(study, trial, ArtifactMeta(artifact_id, f"trial-{trial.number}.svg", "image/svg+xml", None))
 
     def _motifs_of(self, observation: Observation, explained: Explanation) -> list[Motif]:
@@ -234,7 +243,38 @@ def _predict(beliefs: _Beliefs, observation: Observation | None) -> list[Forecas
     ]
 
 
-# What optuna-dashboard reads. Its own functions and Optuna's are for running trials, and read all there is each time.
+# What optuna-dashboard shows.
+
+_CARD = 450
+"""Height of the place for a figure, in pixels; what is below is cut off."""
+
+
+def _fitted(panel: Panel) -> go.Figure:
+    """A picture as large as the place for it.
+
+    Labels and bars that there is no room for are left out: the mouse shows what they say. Motifs, which are nothing
+    without their text, keep their scale and can be dragged.
+    """
+    figure = go.Figure(panel.figure)
+    height = figure.layout.height or _CARD
+    figure.update_layout(width=None, height=None)
+    kind = panel.key.partition("-")[0]
+    if kind == "growth":
+        figure.update_yaxes(nticks=4)
+    elif kind == "surrogate":
+        figure.update_traces(marker_showscale=False, selector={"type": "scatter"})
+    elif kind == "lineage" and height > _CARD:
+        figure.data = [trace for trace in figure.data if trace.mode != "text"]
+    elif kind == "motifs" and height > _CARD:
+        bottom, top = figure.layout.yaxis.range
+        left, _ = figure.layout.xaxis.range
+        shown = _CARD - (height - (bottom - top))
+        figure.update_layout(dragmode="pan", yaxis_range=[top + shown, top])
+        figure.update_xaxes(range=[left, left + shown], scaleanchor="y", constrain="range", constraintoward="left")
+    return figure
+
+
+# What it reads. Its own functions and Optuna's are for running trials, and read all there is each time.
 
 _DRAWING = "dashboard:artifacts:"
 """Artifacts of finished trials are attributes of their study, of this prefix, the trial's ID and the artifact's."""
