@@ -88,3 +88,16 @@ def test_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     for name in (CUT_OFF, RANDOM):
         assert len(arms[name]) == 1 or sum(r["flops"] for r in arms[name]) <= limit
     assert arms[INHERITED][-1]["inherited epochs"] > 0
+
+
+def test_one_schedule_through_a_line() -> None:
+    assert inheritance.in_line(0, 8, 0) == 1
+    assert inheritance.in_line(0, 8, 4) == inheritance.in_line(3, 8, 1) == pytest.approx(0.5)
+    assert inheritance.in_line(6, 8, 2) == inheritance.in_line(20, 8, 3) == inheritance.LOWEST
+
+    def accuracies(*options: str) -> list[float]:
+        arguments = vars(inheritance.parse([*TINY, *options]))
+        e = inheritance.Experiment(**{k: arguments[k] for k in inheritance.Experiment.__dataclass_fields__})
+        return [row["validation"] for row in inheritance.search(e, INHERITED, 0)["rows"]]
+
+    assert accuracies("--line-epochs", "3") != accuracies()

@@ -35,7 +35,7 @@ import argparse
 import math
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -110,6 +110,7 @@ class Experiment:
     startup: int
     control_share: float
     max_inherited_epochs: float | None
+    line_epochs: float | None
     epochs: int
     first_epochs: int
     full_epochs: int
@@ -158,13 +159,30 @@ def mnist_1d() -> Data:
     return Data((x1, y1), (x2, y2), (x3, y3))
 
 
-def train(network: nn.Module, data: Data, epochs: int, lr: float, seed: Sequence[int], e: Experiment) -> float:
-    """Momentum SGD, the learning rate falling to 0 along a cosine; seconds that it took."""
+LOWEST = 0.05
+"""Of the peak learning rate, where one schedule goes through a line."""
+
+
+def train(
+    network: nn.Module,
+    data: Data,
+    epochs: int,
+    lr: float,
+    seed: Sequence[int],
+    e: Experiment,
+    at: Callable[[float], float] | None = None,
+) -> float:
+    """Momentum SGD, the learning rate falling to 0 along a cosine, or as ``at`` says of the epoch; seconds it took."""
     start = time.perf_counter()
     x, y = data.train
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
     optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=e.momentum, weight_decay=e.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * math.ceil(len(x) / e.batch_size))
+    n_steps = math.ceil(len(x) / e.batch_size)
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    if at is None:
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * n_steps)
+    else:
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: at(step / n_steps))
     network.train()
     for _ in range(epochs):
         for batch in torch.randperm(len(x), generator=generator).split(e.batch_size):
@@ -217,7 +235,8 @@ def search(e: Experiment, name: str, seed: int) -> runs.Record:
         network = suggest_network(trial, space, max_inherited_epochs=e.max_inherited_epochs)
         inherited = trial.study.trials[trial.number].user_attrs[INHERITED_EPOCHS]
         epochs, lr = (e.epochs, e.child_lr) if inherited else (e.first_epochs, e.lr)
-        seconds = train(network, data, epochs, lr, (seed, trial.number), e)
+        at = None if e.line_epochs is None else partial(in_line, inherited, e.line_epochs)
+        seconds = train(network, data, epochs, lr, (seed, trial.number), e, at)
         publish_weights(trial, network, epochs=epochs)
         rows.append(row(network, data, epochs, seconds, trial.params) | {"inherited epochs": inherited})
         return float(rows[-1]["validation"])
@@ -229,6 +248,11 @@ def search(e: Experiment, name: str, seed: int) -> runs.Record:
         assert line["fingerprint"] == trial.user_attrs[FINGERPRINT]
         line["predicted"] = predicted
     return {"rows": rows}
+
+
+def in_line(inherited: float, line_epochs: float, epoch: float) -> float:
+    """Factor of the learning rate in an epoch of a training that goes on with the schedule of its ancestors."""
+    return max(LOWEST, 0.5 * (1 + math.cos(math.pi * min(1.0, (inherited + epoch) / line_epochs))))
 
 
 def predictions(study: optuna.Study, space: MorphSpace) -> list[float]:
@@ -397,6 +421,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--startup", type=int, default=10, help="trials before the surrogate is used")
     add("--control-share", type=float, default=0.1)
     add("--max-inherited-epochs", type=float)
+    add("--line-epochs", type=float, help="in the search, one schedule of that length from the first of a line on")
     add("--epochs", type=int, default=3, help="of a child, and of a short training from scratch")
     add("--first-epochs", type=int, help="of a trial of the search that inherits nothing; by default --epochs")
     add("--full-epochs", type=int, default=20)

@@ -32,6 +32,10 @@ SPACES = {
     "densenet": presets.densenet((3, 16, 16), 10),
     "conv1d": presets.conv1d((3, 128), 10),
     "mlp": presets.mlp((256,), 10),
+    "mobilenet": presets.mobilenet((3, 16, 16), 10),
+    "convnext": presets.convnext((3, 16, 16), 10),
+    "vit": presets.vit((3, 16, 16), 10),
+    "text": presets.text_transformer((64,), 10, n_tokens=1000),
 }
 
 

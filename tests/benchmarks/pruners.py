@@ -53,6 +53,7 @@ PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     "LineagePruner(alpha=0.2)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.2),
     "LineagePruner(alpha=0.2, top=0.5)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.2, top=0.5),
     "LineagePruner(MedianPruner())": lambda epochs: LineagePruner(MedianPruner()),
+    "LineagePruner(PercentilePruner(25))": lambda epochs: LineagePruner(PercentilePruner(25.0)),
     "MedianPruner()": lambda epochs: MedianPruner(),
     "PercentilePruner(25)": lambda epochs: PercentilePruner(25.0),
     "SuccessiveHalvingPruner()": lambda epochs: SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
