@@ -73,3 +73,11 @@ def test_fashion_mnist(tmp_path: Path) -> None:
     )
     assert_is_report(output, 3)
     assert (tmp_path / "fashion_mnist.svg").exists()
+
+
+def test_own_network(tmp_path: Path) -> None:
+    output = run(tmp_path, "own_network", "--trials", "4", "--epochs", "1")
+    assert output.startswith("100% of 1,474 parameters are in layers that can be made wider")
+    assert "the network of one's own" in output and "best, trial " in output
+    page = (tmp_path / "own_network.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>") and "Lineage" in page
