@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import optuna
@@ -16,7 +17,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
-from optuna_nas_morph import dashboard
+from optuna_nas_morph import dashboard, load_network
+from optuna_nas_morph.errors import WeightsMissingError
 from tests.studies import key_of
 
 ROOT = Path(__file__).parents[1]
@@ -97,14 +99,17 @@ def check(tmp_path: Path, n_trials: int, name: str, *options: str) -> None:
     assert {t.state for t in trials} <= {TrialState.COMPLETE, TrialState.PRUNED}
     assert Counter(Counter(t.user_attrs["process"] for t in trials).values()) == {n_trials: 2}
     assert all("nasmorph:weights" in t.user_attrs for t in trials)
-    # Children in either process descend from donors of the other.
+    # Children descend from donors of the other process; which of the two gets them is the scheduler's affair.
     process = {t.number: t.user_attrs["process"] for t in trials}
-    foreign = {
-        t.user_attrs["process"]
-        for t in trials
-        if "nasmorph:donor" in t.user_attrs and process[t.user_attrs["nasmorph:donor"]] != t.user_attrs["process"]
-    }
-    assert len(foreign) == 2
+    children = [t for t in trials if "nasmorph:donor" in t.user_attrs]
+    assert any(process[t.number] != process[t.user_attrs["nasmorph:donor"]] for t in children)
+    # A third process can go on from those of either.
+    readable = set()
+    for trial in trials:
+        with suppress(WeightsMissingError):  # collected
+            load_network(study, trial)
+            readable.add(process[trial.number])
+    assert readable == set(process.values())
     assert all("nasmorph:fallback" not in t.user_attrs for t in trials)
     # The workers have one seed, and yet nothing is proposed twice.
     assert max(Counter(map(key_of, trials)).values()) == 1
