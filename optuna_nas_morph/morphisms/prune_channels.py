@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,18 +12,23 @@ from torch import Tensor
 
 from optuna_nas_morph.errors import MorphismError
 from optuna_nas_morph.ir import Architecture
-from optuna_nas_morph.ir.ops import Op
+from optuna_nas_morph.ir.ops import Op, Param
 from optuna_nas_morph.morphisms.base import Morphism, Site, Weights
 from optuna_nas_morph.morphisms.widen import Widen, group_at
 
 
 @dataclass(frozen=True)
 class PruneChannels(Morphism):
-    """Remove the units of a channel group whose incoming weights are the smallest: the opposite of `Widen`.
+    """Remove the units of a channel group that matter least: the opposite of `Widen`.
 
-    Units are ranked by the sum of the absolute values of all weights that make them (Li et al., 2017, section 3.1), the
-    earlier one first where they are equal. Not exact (LEMONADE, Elsken et al., 2019, section 3.1). Sites and refusals
-    are those of `Widen`.
+    A unit costs the norm of the weights and biases that make it (Li et al., 2017, section 3.1; norms after them aside)
+    times that of the weights that read it. A unit that is nearer to another one, norms included, than to nothing costs
+    its distance from that instead, and consumers then read the other in its place (Srinivas and Babu, 2015, section 3).
+    The cheapest goes first, the later one where they are equal.
+
+    Exact where the units that go are dead (nothing reads them, or they are 0) or copies of others: right after `Widen`
+    it gives the parent back, unless a layer both reads and makes the group. Not exact otherwise (LEMONADE, Elsken et
+    al., 2019, section 3.1). Sites and refusals are those of `Widen`.
 
     Args:
         factor:
@@ -53,10 +58,8 @@ class PruneChannels(Morphism):
 
     def settled(self, parent: Architecture, site: Site, weights: Weights) -> Morphism:
         n_old, n_new = self._sizes(parent, site)
-        norms = _norms(parent, site, weights)
-        order = np.argsort(-norms, kind="stable")
-        assert len(order) == n_old
-        return _Settled(self.factor, tuple(np.sort(order[:n_new]).tolist()))
+        kept, merged = _choose(*_vectors(parent, site, weights), n_old - n_new)
+        return _Settled(self.factor, kept, merged)
 
     def _apply(self, architecture: Architecture, site: Site) -> Architecture:
         groups, group = architecture.groups, group_at(architecture, site)
@@ -87,6 +90,8 @@ class _Settled(PruneChannels):
     """Pruning to given units."""
 
     kept: tuple[int, ...] = ()
+    merged: tuple[tuple[int, int], ...] = ()
+    """A removed unit and the position in ``kept`` of the unit that is read in its place."""
 
     def settled(self, parent: Architecture, site: Site, weights: Weights) -> Morphism:
         return self
@@ -96,34 +101,90 @@ class _Settled(PruneChannels):
     ) -> dict[str, Tensor]:
         group = group_at(parent, site)
         assert group is not None
-        units = {group: np.array(self.kept)}
-        moved = {name for name, refs in parent.groups.tensors.items() if any(ref.group == group for ref in refs)}
+        kept = np.array(self.kept)
         result = dict(weights)
-        for node in parent.nodes:
-            for name, param in node.op.params(parent.input_specs(node.name)).items():
-                for role, tensor in (("out", node.name), ("in", node.inputs[0])):
-                    if tensor in moved and role in param.axes:
-                        index = torch.as_tensor(parent.groups.gather(tensor, units))
-                        full_name = f"{node.name}.{name}"
-                        result[full_name] = result[full_name].index_select(param.axes.index(role), index)
+        for name, param, role, tensor in _axes(parent, group):
+            axis = param.axes.index(role)
+            positions = parent.groups.gather(tensor, {group: kept})
+            old = result[name]
+            result[name] = old.index_select(axis, torch.as_tensor(positions))
+            for unit, place in self.merged if role == "in" else ():
+                instead = kept.copy()
+                instead[place] = unit
+                theirs = parent.groups.gather(tensor, {group: instead})
+                (changed,) = np.nonzero(theirs != positions)
+                added = old.index_select(axis, torch.as_tensor(theirs[changed]))
+                result[name].index_add_(axis, torch.as_tensor(changed), added)
         return {name: result[name] for name in child.params}
 
 
-def _norms(architecture: Architecture, site: Site, weights: Weights) -> np.ndarray:
-    """Per unit of a group, the sum of the absolute values of all weights that make it."""
-    groups, group = architecture.groups, group_at(architecture, site)
-    assert group is not None
-    norms = np.zeros(groups.sizes[group])
+def _axes(architecture: Architecture, group: int) -> Iterator[tuple[str, Param, str, str]]:
+    """Where the weights have a group: name, form, ``"out"`` or ``"in"``, and the node whose channels these are."""
+    moved = {name for name, refs in architecture.groups.tensors.items() if any(ref.group == group for ref in refs)}
     for node in architecture.nodes:
         for name, param in node.op.params(architecture.input_specs(node.name)).items():
-            if "out" not in param.axes or len(param.shape) < 2:
-                continue
-            tensor = weights[f"{node.name}.{name}"].double().abs().movedim(param.axes.index("out"), 0)
-            sums = tensor.flatten(1).sum(1).cpu().numpy()
-            start = 0
-            for ref in groups.tensors[node.name]:
-                size = groups.sizes[ref.group]
-                if ref.group == group:
-                    norms += sums[start : start + size * ref.repeat].reshape(size, ref.repeat).sum(1)
-                start += size * ref.repeat
-    return norms
+            for role, tensor in (("out", node.name), ("in", node.inputs[0])):
+                if tensor in moved and role in param.axes:
+                    yield f"{node.name}.{name}", param, role, tensor
+
+
+def _vectors(parent: Architecture, site: Site, weights: Weights) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each unit of a group: all that makes it, what of that are weights and biases of layers, what reads it.
+
+    Returns:
+        Three arrays with a row per unit. The rows of each weight are divided by the root mean square of their norms, so
+        that all layers count alike.
+    """
+    group = group_at(parent, site)
+    assert group is not None
+    size = parent.groups.sizes[group]
+    layers = {name.rpartition(".")[0] for name, param in parent.params.items() if len(param.shape) > 1}
+    makes, strengths, reads = ([np.zeros((size, 0))] for _ in range(3))
+    for name, param, role, tensor in _axes(parent, group):
+        values = weights[name].double().cpu().movedim(param.axes.index(role), 0).numpy()
+        ends = np.cumsum([parent.groups.sizes[ref.group] * ref.repeat for ref in parent.groups.tensors[tensor]])
+        parts = zip(parent.groups.tensors[tensor], np.split(values, ends[:-1]), strict=True)
+        rows = np.concatenate([part.reshape(size, -1) for ref, part in parts if ref.group == group], axis=1)
+        rows = rows / (np.sqrt((rows**2).sum(1).mean()) or 1.0)
+        if role == "in":
+            reads.append(rows)
+        else:
+            makes.append(rows)
+            if tensor in layers:
+                strengths.append(rows)
+    return np.hstack(makes), np.hstack(strengths), np.hstack(reads)
+
+
+def _choose(
+    makes: np.ndarray, strengths: np.ndarray, reads: np.ndarray, n_removed: int
+) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+    """The units that stay, and what becomes of those that go: see `_Settled`."""
+    squares = (makes**2).sum(1)
+    sums = squares[:, None] + squares
+    apart = sums - 2 * makes @ makes.T
+    distances = np.sqrt(np.where(apart < 1e-12 * sums, 0.0, apart))  # equal rows differ by rounding
+    np.fill_diagonal(distances, np.inf)
+    nothing = np.linalg.norm(strengths, axis=1)
+    reads, units = reads.copy(), np.arange(len(reads))
+    stays = np.ones(len(reads), dtype=bool)
+    instead: dict[int, int] = {}
+    for _ in range(n_removed):
+        nearest = distances.argmin(1)
+        nearer = distances[units, nearest] < nothing
+        costs = np.where(nearer, distances[units, nearest], nothing) * np.linalg.norm(reads, axis=1)
+        unit = max(units[stays], key=lambda u: (-costs[u], u))
+        if nearer[unit]:
+            instead[unit] = nearest[unit]
+            reads[nearest[unit]] += reads[unit]
+        stays[unit] = False
+        distances[:, unit] = np.inf
+
+    kept = np.flatnonzero(stays).tolist()
+    merged: list[tuple[int, int]] = []
+    for unit in sorted(instead):
+        other = instead[unit]
+        while other in instead:
+            other = instead[other]
+        if stays[other]:
+            merged.append((int(unit), kept.index(other)))
+    return tuple(kept), tuple(merged)

@@ -45,6 +45,7 @@ class TestDropBranch(Smaller):
 
 class TestPruneChannels(Smaller):
     morphisms = (PruneChannels(), PruneChannels(4.0))
+    mixes = True  # of units that are nearer to each other than to nothing
     test_what_is_new_can_learn = None  # nothing is new
 
 
@@ -128,6 +129,61 @@ def test_pruning_channels_that_do_nothing_is_exact() -> None:
     after = PruneChannels(1.5).transfer(parent, child, ("a",), weights, rng())
     assert child.specs["a"].n_channels == 4
     assert difference(parent, weights, child, after, train=False) <= 1e-12
+
+
+def test_pruning_channels_that_nothing_reads_is_exact() -> None:
+    parent = graph(("x", Input((3, 6))), ("a", Conv(6, (3,))), ("relu", RELU), ("f", Flatten()), ("fc", Linear(2)))
+    weights = random_weights(parent, rng())
+    weights["fc.weight"].view(2, 6, 4)[:, [0, 3]] = 0
+    child = PruneChannels(1.5).apply(parent, ("a",))
+    after = PruneChannels(1.5).transfer(parent, child, ("a",), weights, rng())
+    assert torch.equal(after["a.weight"], weights["a.weight"][[1, 2, 4, 5]])
+    assert difference(parent, weights, child, after, train=False) <= 1e-12
+
+
+@pytest.mark.parametrize("side", ["copy", "zero"])
+@pytest.mark.parametrize("name", sorted(set(HAND_MADE) - {"gate"}))  # there a layer reads and makes one group
+def test_pruning_what_was_widened_gives_the_parent_back(name: str, side: str) -> None:
+    parent, widen = HAND_MADE[name], Widen(2.0, side)
+    for site in widen.sites(parent):
+        before = random_weights(parent, rng())
+        wide = widen.apply(parent, site)
+        weights = widen.transfer(parent, wide, site, before, rng())
+        assert PruneChannels(2.0).apply(wide, site) == parent
+        after = PruneChannels(2.0).transfer(wide, parent, site, weights, rng())
+        for key, value in before.items():
+            assert torch.allclose(after[key], value, rtol=1e-12, atol=0), (site, key)
+
+
+def test_copies_of_copies_are_read_once() -> None:
+    parent = graph(("x", Input((3,))), ("a", Linear(6)), ("relu", RELU), ("fc", Linear(2)))
+    weights = random_weights(parent, rng())
+    for name in ("a.weight", "a.bias"):
+        weights[name][[1, 2, 4, 5]] = weights[name][[0, 0, 0, 3]]
+    child = PruneChannels(3.0).apply(parent, ("a",))
+    after = PruneChannels(3.0).transfer(parent, child, ("a",), weights, rng())
+    assert torch.equal(after["a.bias"], weights["a.bias"][[0, 3]])
+    columns = weights["fc.weight"]
+    assert torch.allclose(after["fc.weight"][:, 0], columns[:, [0, 1, 2, 4]].sum(1), rtol=1e-12)
+    assert difference(parent, weights, child, after, train=False) <= 1e-12
+
+
+def test_a_unit_that_stands_for_others_is_read_as_they_were() -> None:
+    parent = graph(("x", Input((1,))), ("a", Linear(3)), ("relu", RELU), ("fc", Linear(1)))
+    child = PruneChannels(3.0).apply(parent, ("a",))
+    weights = random_weights(parent, rng())
+
+    def after(made: list[float], read: list[float]) -> dict[str, torch.Tensor]:
+        for name, values in (("a.weight", made), ("a.bias", made), ("fc.weight", read)):
+            weights[name] = torch.tensor(values, dtype=torch.float64).reshape(weights[name].shape)
+        return PruneChannels(3.0).transfer(parent, child, ("a",), weights, rng())
+
+    # The third stands in the second's place, and the first then in that of both.
+    kept = after([10, 10.1, 10.15], [10, 1, 1])
+    assert (kept["a.weight"].item(), kept["fc.weight"].item()) == (10, 12)
+    # Two copies that cancel each other are nothing.
+    kept = after([10, 10, 0.1], [5, -5, 1])
+    assert (kept["a.weight"].item(), kept["fc.weight"].item()) == (0.1, 1)
 
 
 def test_sites_are_those_that_can_widen() -> None:
