@@ -58,8 +58,8 @@ class PruneChannels(Morphism):
 
     def settled(self, parent: Architecture, site: Site, weights: Weights) -> Morphism:
         n_old, n_new = self._sizes(parent, site)
-        kept, merged = _choose(*_vectors(parent, site, weights), n_old - n_new)
-        return _Settled(self.factor, kept, merged)
+        kept, places = _choose(*_vectors(parent, site, weights), n_old - n_new)
+        return _Settled(self.factor, kept, places)
 
     def _apply(self, architecture: Architecture, site: Site) -> Architecture:
         groups, group = architecture.groups, group_at(architecture, site)
@@ -90,8 +90,8 @@ class _Settled(PruneChannels):
     """Pruning to given units."""
 
     kept: tuple[int, ...] = ()
-    merged: tuple[tuple[int, int], ...] = ()
-    """A removed unit and the position in ``kept`` of the unit that is read in its place."""
+    places: tuple[int, ...] = ()
+    """For each old unit the position in ``kept`` of the one that is read in its place, or -1 if there is none."""
 
     def settled(self, parent: Architecture, site: Site, weights: Weights) -> Morphism:
         return self
@@ -99,22 +99,22 @@ class _Settled(PruneChannels):
     def transfer(
         self, parent: Architecture, child: Architecture, site: Site, weights: Weights, rng: np.random.Generator
     ) -> dict[str, Tensor]:
-        group = group_at(parent, site)
+        group, new_group = group_at(parent, site), group_at(child, site)
         assert group is not None
-        kept = np.array(self.kept)
+        assert new_group is not None
         result = dict(weights)
         for name, param, role, tensor in _axes(parent, group):
-            axis = param.axes.index(role)
-            positions = parent.groups.gather(tensor, {group: kept})
-            old = result[name]
-            result[name] = old.index_select(axis, torch.as_tensor(positions))
-            for unit, place in self.merged if role == "in" else ():
-                instead = kept.copy()
-                instead[place] = unit
-                theirs = parent.groups.gather(tensor, {group: instead})
-                (changed,) = np.nonzero(theirs != positions)
-                added = old.index_select(axis, torch.as_tensor(theirs[changed]))
-                result[name].index_add_(axis, torch.as_tensor(changed), added)
+            axis, old = param.axes.index(role), result[name]
+            if role == "out":
+                positions = parent.groups.gather(tensor, {group: np.array(self.kept)})
+                result[name] = old.index_select(axis, torch.as_tensor(positions))
+            else:
+                places = torch.as_tensor(child.groups.gather(tensor, {new_group: np.array(self.places)}))
+                (read,) = torch.nonzero(places >= 0, as_tuple=True)
+                shape = list(old.shape)
+                shape[axis] = child.groups.width(tensor)
+                new = old.new_zeros(shape)
+                result[name] = new.index_add_(axis, places[read], old.index_select(axis, read))
         return {name: result[name] for name in child.params}
 
 
@@ -157,7 +157,7 @@ def _vectors(parent: Architecture, site: Site, weights: Weights) -> tuple[np.nda
 
 def _choose(
     makes: np.ndarray, strengths: np.ndarray, reads: np.ndarray, n_removed: int
-) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The units that stay, and what becomes of those that go: see `_Settled`."""
     squares = (makes**2).sum(1)
     sums = squares[:, None] + squares
@@ -165,26 +165,25 @@ def _choose(
     distances = np.sqrt(np.where(apart < 1e-12 * sums, 0.0, apart))  # equal rows differ by rounding
     np.fill_diagonal(distances, np.inf)
     nothing = np.linalg.norm(strengths, axis=1)
-    reads, units = reads.copy(), np.arange(len(reads))
-    stays = np.ones(len(reads), dtype=bool)
+    reads, units, nearest = reads.copy(), np.arange(len(reads)), distances.argmin(1)
+    weights, stays = np.linalg.norm(reads, axis=1), np.ones(len(reads), dtype=bool)
     instead: dict[int, int] = {}
     for _ in range(n_removed):
-        nearest = distances.argmin(1)
-        nearer = distances[units, nearest] < nothing
-        costs = np.where(nearer, distances[units, nearest], nothing) * np.linalg.norm(reads, axis=1)
-        unit = max(units[stays], key=lambda u: (-costs[u], u))
-        if nearer[unit]:
-            instead[unit] = nearest[unit]
+        gaps = distances[units, nearest]
+        costs = np.where(stays, np.minimum(gaps, nothing) * weights, np.inf)
+        unit = len(costs) - 1 - int(costs[::-1].argmin())
+        if gaps[unit] < nothing[unit]:
+            instead[unit] = int(nearest[unit])
             reads[nearest[unit]] += reads[unit]
+            weights[nearest[unit]] = np.linalg.norm(reads[nearest[unit]])
         stays[unit] = False
         distances[:, unit] = np.inf
+        stale = nearest == unit
+        nearest[stale] = distances[stale].argmin(1)
 
-    kept = np.flatnonzero(stays).tolist()
-    merged: list[tuple[int, int]] = []
-    for unit in sorted(instead):
-        other = instead[unit]
-        while other in instead:
-            other = instead[other]
-        if stays[other]:
-            merged.append((int(unit), kept.index(other)))
-    return tuple(kept), tuple(merged)
+    kept = np.flatnonzero(stays)
+    places = np.full(len(stays), -1)
+    places[kept] = np.arange(len(kept))
+    for unit in reversed(instead):  # what a unit goes to goes later than itself
+        places[unit] = places[instead[unit]]
+    return tuple(kept.tolist()), tuple(places.tolist())
