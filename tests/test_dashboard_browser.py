@@ -67,8 +67,9 @@ def address(study: optuna.Study) -> Iterator[str]:
 def page(url: str, profile: Path) -> str:
     """The page as a browser has it once its scripts have run."""
     assert BROWSER is not None
+    quiet = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1500,4000", "--virtual-time-budget=30000"]
-    command = [BROWSER, *flags, f"--user-data-dir={profile}", "--dump-dom", url]
+    command = [BROWSER, *flags, *quiet, f"--user-data-dir={profile}", "--dump-dom", url]
     return unescape(subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout)
 
 
