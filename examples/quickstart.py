@@ -118,7 +118,7 @@ def print_table(study: optuna.Study) -> None:
         a = trial.user_attrs
         if "nasmorph:parameters" not in a or trial.value is None:
             continue
-        morphisms = a["nasmorph:morphisms"] or ["seed"]
+        morphisms = a["nasmorph:morphisms"] or ["trained on" if "nasmorph:parent" in a else "seed"]
         more = f" and {len(morphisms) - 3} more" if len(morphisms) > 3 else ""
         marker = "*" if trial.number == study.best_trial.number else " "
         print(
