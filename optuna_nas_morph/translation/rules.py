@@ -236,17 +236,17 @@ MODULES: dict[type[nn.Module], Callable[[Any, TensorSpec], Op | bool | None]] = 
 def _function(name: str, **plain: Any) -> Rule:
     """An activation; arguments other than these have another meaning."""
 
-    def rule(at: Place, input: fx.Node, *args: Any, inplace: bool = False, **kwargs: Any) -> Match | None:  # noqa: A002
+    def rule(at: Place, input: fx.Node, *args: Any, inplace: bool = False, **kwargs: Any) -> Match | None:
         return Match(Activation(name), (input,)) if not args and kwargs.items() <= plain.items() else None
 
     return rule
 
 
-def _leaky_relu(at: Place, input: fx.Node, negative_slope: float = 0.01, inplace: bool = False) -> Match:  # noqa: A002
+def _leaky_relu(at: Place, input: fx.Node, negative_slope: float = 0.01, inplace: bool = False) -> Match:
     return Match(Activation("leaky_relu", negative_slope), (input,))
 
 
-def _add(at: Place, input: Any, other: Any, *, alpha: float = 1) -> Match | None:  # noqa: A002
+def _add(at: Place, input: Any, other: Any, *, alpha: float = 1) -> Match | None:
     if alpha != 1:
         return None
     for x, weight in ((input, other), (other, input)):
@@ -257,7 +257,7 @@ def _add(at: Place, input: Any, other: Any, *, alpha: float = 1) -> Match | None
     return Match(Add(), (input, other)) if input in at.specs and other in at.specs else None
 
 
-def _multiply(at: Place, input: Any, other: Any) -> Match | None:  # noqa: A002
+def _multiply(at: Place, input: Any, other: Any) -> Match | None:
     if type(other) in (int, float):
         return Match(Scale(other), (input,))
     if type(input) in (int, float):
@@ -274,7 +274,7 @@ def _concat(at: Place, tensors: Any, dim: int = 0) -> Match | None:
     return Match(Concat(), inputs) if axis == 1 + spec.channel_axis else None
 
 
-def _reshape(at: Place, input: fx.Node, *shape: Any, **kwargs: Any) -> Match | None:  # noqa: A002
+def _reshape(at: Place, input: fx.Node, *shape: Any, **kwargs: Any) -> Match | None:
     """A view, a reshape or a flattening, whatever its arguments: what it does shows in the shapes."""
     spec = at.specs[input]
     if at.output == spec.shape:
@@ -282,7 +282,7 @@ def _reshape(at: Place, input: fx.Node, *shape: Any, **kwargs: Any) -> Match | N
     return Match(Flatten(), (input,)) if at.output == (spec.numel,) else None
 
 
-def _swapped(at: Place, input: fx.Node, *dims: Any) -> Match | None:  # noqa: A002
+def _swapped(at: Place, input: fx.Node, *dims: Any) -> Match | None:
     """Tokens from a map, by ``x.flatten(2).transpose(1, 2)``, or from a series, by ``x.transpose(1, 2)``."""
     order = dims[0] if len(dims) == 1 else dims
     if len(at.output) != 2 or tuple(d % 3 for d in order) not in ((1, 2), (2, 1), (0, 2, 1)):
@@ -294,11 +294,11 @@ def _swapped(at: Place, input: fx.Node, *dims: Any) -> Match | None:  # noqa: A0
     return None
 
 
-def _mean(at: Place, input: fx.Node, dim: Any, keepdim: bool = False) -> Match | None:  # noqa: A002
+def _mean(at: Place, input: fx.Node, dim: Any, keepdim: bool = False) -> Match | None:
     return _global("avg", at, input, dim, keepdim)
 
 
-def _amax(at: Place, input: fx.Node, dim: Any, keepdim: bool = False) -> Match | None:  # noqa: A002
+def _amax(at: Place, input: fx.Node, dim: Any, keepdim: bool = False) -> Match | None:
     return _global("max", at, input, dim, keepdim)
 
 
@@ -317,7 +317,7 @@ def _global(kind: str, at: Place, x: fx.Node, dim: Any, keepdim: bool) -> Match 
 def _max_pool(rank: int) -> Rule:
     def rule(
         at: Place,
-        input: fx.Node,  # noqa: A002
+        input: fx.Node,
         kernel_size: Any,
         stride: Any = None,
         padding: Any = 0,
@@ -334,7 +334,7 @@ def _max_pool(rank: int) -> Rule:
 def _avg_pool(rank: int) -> Rule:
     def rule(
         at: Place,
-        input: fx.Node,  # noqa: A002
+        input: fx.Node,
         kernel_size: Any,
         stride: Any = None,
         padding: Any = 0,
@@ -349,7 +349,7 @@ def _avg_pool(rank: int) -> Rule:
 
 
 def _adaptive_function(kind: str, rank: int) -> Rule:
-    def rule(at: Place, input: fx.Node, output_size: Any, return_indices: bool = False) -> Match | None:  # noqa: A002
+    def rule(at: Place, input: fx.Node, output_size: Any, return_indices: bool = False) -> Match | None:
         op = _adaptive_pool(kind, rank, output_size, at.specs[input])
         return None if return_indices else Match(op, (input,))
 
@@ -358,7 +358,7 @@ def _adaptive_function(kind: str, rank: int) -> Rule:
 
 def _dropout(
     at: Place,
-    input: fx.Node,  # noqa: A002
+    input: fx.Node,
     p: float = 0.5,
     training: bool = True,
     inplace: bool = False,
@@ -366,7 +366,7 @@ def _dropout(
     return Match(Dropout(p), (input,)) if at.follows_mode else None
 
 
-def _same(at: Place, input: fx.Node) -> Match:  # noqa: A002
+def _same(at: Place, input: fx.Node) -> Match:
     return Match(None, (input,))
 
 

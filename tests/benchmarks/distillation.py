@@ -22,6 +22,8 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,12 @@ def network_of(architecture: Architecture, weights: Weights) -> Network:
     return network
 
 
+def batches(n: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Rows of epoch after epoch, without an end."""
+    while True:
+        yield from torch.randperm(n, generator=generator).split(BATCH_SIZE)
+
+
 def train(
     network: Network, data: Data, epochs: int, lr: float, seed: int, *, more: int = 0, soft: Tensor | None = None
 ) -> float:
@@ -65,16 +73,10 @@ def train(
     x, y = data.train
     order = torch.Generator().manual_seed(seed)
     n_steps = epochs * math.ceil(len(x) / BATCH_SIZE) + more
-    horizon = max(n_steps, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / horizon)))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     network.train()
-    batches: Iterator[Tensor] = iter(())
-    for _ in range(n_steps):
-        batch = next(batches, None)
-        if batch is None:
-            batches = iter(torch.randperm(len(x), generator=order).split(BATCH_SIZE))
-            batch = next(batches)
+    for batch in islice(batches(len(x), order), n_steps):
         scores = network(x[batch])
         loss = F.cross_entropy(scores, y[batch])
         if soft is not None:
@@ -153,10 +155,6 @@ def run(seed: int, data: Data, epochs: tuple[int, ...], parent_epochs: int, lr: 
     return {name: float(np.mean([found[name] for found in seen])) for name in seen[0]}
 
 
-def show(values: np.ndarray, sign: str = "") -> str:
-    return f"{values.mean():{sign}.2f} ± {values.std(ddof=1) if len(values) > 1 else 0:.2f}"
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=8)
@@ -173,12 +171,13 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"seed {seed} done", flush=True)
     of = {name: np.array([record[name] for record in records]) for name in records[0]}
 
+    show = partial(runs.show, digits=2)
     print(f"\nparents {show(of['parent'])} %; drift {show(of['drift'])}, distilled {show(of['drift, distilled'])}")
     ways = (AS_IS, DISTILLED, SOFT, LONG)
     header = ["", *(f"{n} epochs" for n in args.epochs)]
     rows = [[way, *(show(of[f"{way}, {n}"]) for n in args.epochs)] for way in ways]
     runs.print_table("Test accuracy", header, rows)
-    rows = [[way, *(show(of[f"{way}, {n}"] - of[f"{AS_IS}, {n}"], "+") for n in args.epochs)] for way in ways[1:]]
+    rows = [[way, *(show(of[f"{way}, {n}"] - of[f"{AS_IS}, {n}"], sign="+") for n in args.epochs)] for way in ways[1:]]
     runs.print_table(f"Differences to {AS_IS}", header, rows)
 
 

@@ -318,6 +318,11 @@ def median_evaluations(evaluations: np.ndarray, n: int) -> str:
     return f"{median:g}" if math.isfinite(median) else f">{n}"
 
 
+def show(values: np.ndarray, digits: int, sign: str = "") -> str:
+    """Mean ± standard deviation over seeds."""
+    return f"{values.mean():{sign}.{digits}f} ± {values.std(ddof=1) if len(values) > 1 else 0:.{digits}f}"
+
+
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns as wide as they must be, the first one to the left."""
     lines = [list(map(str, header)), *(list(map(str, row)) for row in rows)]

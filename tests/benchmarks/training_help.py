@@ -203,10 +203,6 @@ def differences(optimizers: Sequence[str]) -> Iterator[tuple[str, str, str]]:
             yield f"{optimizer}, moments {moments}: continue - restart", arm("continue"), arm("restart")
 
 
-def show(values: np.ndarray, sign: str = "") -> str:
-    return f"{values.mean():{sign}.3f} ± {values.std(ddof=1) if len(values) > 1 else 0:.3f}"
-
-
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=8)
@@ -231,11 +227,12 @@ def main(arguments: list[str] | None = None) -> None:
                     file.write(json.dumps(records[-1]) + "\n")
         print(f"seed {seed} done", flush=True)
 
+    show = partial(runs.show, digits=3)
     best = at_best_lr(records)
     rows = [[name, f"{lr:g}", *map(show, columns.values())] for name, (lr, columns) in best.items()]
     runs.print_table("Each arm at its best learning rate", ["", "lr", *COLUMNS], rows)
     rows = [
-        [title, *(show(best[with_it][1][c] - best[without][1][c], "+") for c in COLUMNS)]
+        [title, *(show(best[with_it][1][c] - best[without][1][c], sign="+") for c in COLUMNS)]
         for title, with_it, without in differences(args.optimizers)
     ]
     runs.print_table("Paired differences", ["", *COLUMNS], rows)
