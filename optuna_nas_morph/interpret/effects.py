@@ -58,7 +58,8 @@ def sampling_variances(values: np.ndarray, has: np.ndarray, weights: np.ndarray)
     """Variances of the differences of `with_minus_without` that come of having a sample of the members.
 
     Of a ratio estimator of a weighted mean, by linearisation (Cochran, Sampling Techniques, 1977, Section 2.11), for
-    each of the two means.
+    each of the two means. How far a few members are apart says little of the spread of those like them, one member's
+    distance from itself nothing: so the spread of all members counts as one more member of each group.
 
     Args:
         values:
@@ -72,9 +73,11 @@ def sampling_variances(values: np.ndarray, has: np.ndarray, weights: np.ndarray)
         Of shape (q,).
     """
     total = np.zeros(len(has))
+    spread = np.average((values - np.average(values, weights=weights)) ** 2, weights=weights)
     for group in (has, ~has):
         parts = group * weights / (group @ weights)[:, None]
-        total += (parts**2 * (values - (parts @ values)[:, None]) ** 2).sum(axis=1)
+        within = (parts**2 * (values - (parts @ values)[:, None]) ** 2).sum(axis=1)
+        total += within + (parts**2).sum(axis=1) ** 2 * spread
     return total
 
 

@@ -105,6 +105,22 @@ def test_what_a_sample_leaves_open() -> None:
     assert estimate * (1 - size / n) == pytest.approx(np.var(found), rel=0.25)
 
 
+def test_a_single_member_leaves_open_what_those_like_it_are() -> None:
+    """Against samples drawn again and again that have one or two members of a rare group."""
+    rng = np.random.default_rng(0)
+    n, size = 40_000, 40
+    has, weights = (rng.random(n) < 0.03)[None], np.ones(n)
+    values = rng.normal(size=n)
+    truth = (with_minus_without(has, weights) @ values)[0]
+    errors, estimates = [], []
+    while len(errors) < 2000:
+        some = rng.integers(n, size=size)
+        if 1 <= has[:, some].sum() <= 2:
+            errors.append((with_minus_without(has[:, some], weights[some]) @ values[some])[0] - truth)
+            estimates.append(sampling_variances(values[some], has[:, some], weights[some])[0])
+    assert np.mean(estimates) == pytest.approx(np.var(errors), rel=0.1)
+
+
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
 def test_effects_are_in_the_units_of_the_user(direction: str) -> None:
     study = study_of(joint, directions=(direction,))
