@@ -95,9 +95,20 @@ def test_one_schedule_through_a_line() -> None:
     assert inheritance.in_line(0, 8, 4) == inheritance.in_line(3, 8, 1) == pytest.approx(0.5)
     assert inheritance.in_line(6, 8, 2) == inheritance.in_line(20, 8, 3) == inheritance.LOWEST
 
-    def accuracies(*options: str) -> list[float]:
-        arguments = vars(inheritance.parse([*TINY, *options]))
-        e = inheritance.Experiment(**{k: arguments[k] for k in inheritance.Experiment.__dataclass_fields__})
-        return [row["validation"] for row in inheritance.search(e, INHERITED, 0)["rows"]]
+    assert [row["validation"] for row in searched("--line-epochs", "3")] != [row["validation"] for row in searched()]
 
-    assert accuracies("--line-epochs", "3") != accuracies()
+
+def searched(*options: str) -> list[dict[str, Any]]:
+    arguments = vars(inheritance.parse([*TINY, *options]))
+    e = inheritance.Experiment(**{k: arguments[k] for k in inheritance.Experiment.__dataclass_fields__})
+    rows: list[dict[str, Any]] = inheritance.search(e, INHERITED, 0)["rows"]
+    return rows
+
+
+def test_children_train_longer_for_each_ancestor() -> None:
+    rows = searched("--epochs-per-ancestor", "3", "--trials", "12")
+    # A line of trainings of 1, 4, 7, ... epochs: what was inherited says how many there were.
+    before = {0: 1, 1: 4, 5: 7, 12: 10, 22: 13, 35: 16, 51: 19, 70: 22}
+    assert [row["epochs"] for row in rows] == [before[int(row["inherited epochs"])] for row in rows]
+    assert max(row["epochs"] for row in rows) > 4
+    assert rows[0]["flops"] == pytest.approx(rows[0]["epochs"] * searched()[0]["flops"])

@@ -61,7 +61,7 @@ from optuna_nas_morph import (
 from optuna_nas_morph.history import HistoryReader
 from optuna_nas_morph.hyperparameters import Cube
 from optuna_nas_morph.kernels import WeisfeilerLehman
-from optuna_nas_morph.lineage import FINGERPRINT, INHERITED_EPOCHS
+from optuna_nas_morph.lineage import DONOR, FINGERPRINT, INHERITED_EPOCHS
 from optuna_nas_morph.morphisms import (
     AddSkip,
     ConcatSkip,
@@ -113,6 +113,7 @@ class Experiment:
     line_epochs: float | None
     epochs: int
     first_epochs: int
+    epochs_per_ancestor: int
     full_epochs: int
     final_epochs: int
     final_seeds: int
@@ -206,6 +207,7 @@ def row(network: Network, data: Data, epochs: int, seconds: float, params: Mappi
         "params": dict(params),
         "fingerprint": architecture.fingerprint,
         "parameters": architecture.n_parameters,
+        "epochs": epochs,
         "flops": flops(architecture, data, epochs),
         "training seconds": seconds,
         "validation": accuracy(network, data.validation),
@@ -235,6 +237,7 @@ def search(e: Experiment, name: str, seed: int) -> runs.Record:
         network = suggest_network(trial, space, max_inherited_epochs=e.max_inherited_epochs)
         inherited = trial.study.trials[trial.number].user_attrs[INHERITED_EPOCHS]
         epochs, lr = (e.epochs, e.child_lr) if inherited else (e.first_epochs, e.lr)
+        epochs += e.epochs_per_ancestor * n_ancestors(trial.study, trial.number)
         at = None if e.line_epochs is None else partial(in_line, inherited, e.line_epochs)
         seconds = train(network, data, epochs, lr, (seed, trial.number), e, at)
         publish_weights(trial, network, epochs=epochs)
@@ -248,6 +251,14 @@ def search(e: Experiment, name: str, seed: int) -> runs.Record:
         assert line["fingerprint"] == trial.user_attrs[FINGERPRINT]
         line["predicted"] = predicted
     return {"rows": rows}
+
+
+def n_ancestors(study: optuna.Study, number: int) -> int:
+    """How many trials handed weights down to one, each to the next."""
+    trials, n = study.trials, 0
+    while (donor := trials[number].user_attrs.get(DONOR)) is not None:
+        number, n = donor, n + 1
+    return n
 
 
 def in_line(inherited: float, line_epochs: float, epoch: float) -> float:
@@ -281,8 +292,8 @@ def arm(e: Experiment, proposals: Mapping[int, Sequence[Mapping[str, Any]]], nam
             spent += rows[-1]["flops"]
             member = space.random(rng)
         return {"rows": rows}
-    epochs = e.epochs if name == SHORT else e.full_epochs
     for i, proposal in enumerate(proposals[seed]):
+        epochs = proposal["epochs"] if name == SHORT else e.full_epochs
         member = encoding.decode(space, proposal["params"])
         draw = (seed, i, 3 if name == AGAIN else 4)
         rows.append(from_scratch(member.architecture, data, epochs, draw, e, proposal["params"]))
@@ -424,6 +435,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--line-epochs", type=float, help="in the search, one schedule of that length from the first of a line on")
     add("--epochs", type=int, default=3, help="of a child, and of a short training from scratch")
     add("--first-epochs", type=int, help="of a trial of the search that inherits nothing; by default --epochs")
+    add("--epochs-per-ancestor", type=int, default=0, help="of the search, more for each one that weights came through")
     add("--full-epochs", type=int, default=20)
     add("--final-epochs", type=int, help="by default --full-epochs")
     add("--final-seeds", type=int, default=2)

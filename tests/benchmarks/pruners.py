@@ -8,6 +8,9 @@ then replayed to every pruner in the same --orders random orders, in which a don
 trial that is pruned counts for the epochs it took and is no candidate for the best. The best child is the best trial of
 the search but for its controls.
 
+With ``--search-lr`` every trial also suggests its learning rate, from a thousandth of the usual one to its tenfold:
+a study as Optuna's users have it, in which some trials are plainly bad.
+
 The replay leaves out that heirs of a pruned trial would have inherited less, and that a search goes on from what it is
 told; ``--live`` runs whole searches instead, with `LineagePruner` and without a pruner, paired by seed.
 
@@ -65,7 +68,7 @@ Curve = dict[str, Any]
 """Of a trial: ``values`` after each epoch, ``donor`` (or :obj:`None`), ``inherited`` epochs, and its ``kind``."""
 
 
-def search(e: Experiment, live: bool, name: str, seed: int) -> runs.Record:
+def search(e: Experiment, live: bool, search_lr: bool, name: str, seed: int) -> runs.Record:
     """A whole search; its curves."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     data = e.data()
@@ -75,13 +78,11 @@ def search(e: Experiment, live: bool, name: str, seed: int) -> runs.Record:
     def objective(trial: optuna.Trial) -> float:
         network = suggest_network(trial, space, budget=e.epochs)
         inherits = trial.study.trials[trial.number].user_attrs[INHERITED_EPOCHS] > 0
+        lr = e.child_lr if inherits else e.lr
+        if search_lr:
+            lr *= trial.suggest_float("lr", 1e-3, 10.0, log=True)
         generator = torch.Generator().manual_seed(1000 * seed + trial.number)
-        optimizer = torch.optim.SGD(
-            network.parameters(),
-            lr=e.child_lr if inherits else e.lr,
-            momentum=e.momentum,
-            weight_decay=e.weight_decay,
-        )
+        optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=e.momentum, weight_decay=e.weight_decay)
         n_steps = e.epochs * math.ceil(len(x) / e.batch_size)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
         value = 0.0
@@ -169,13 +170,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--orders", type=int, default=100)
     parser.add_argument("--live", action="store_true")
+    parser.add_argument("--search-lr", action="store_true")
     own, rest = parser.parse_known_args(arguments)
     args = inheritance.parse(["--trials", "60", "--epochs", "8", *rest])
     options = vars(args)
     e = Experiment(**{name: options[name] for name in Experiment.__dataclass_fields__})
-    go = partial(runs.run_all, n_seeds=args.seeds, settings=asdict(e), jobs=args.jobs, out=args.out)
+    settings = asdict(e) | {"search lr": own.search_lr}
+    go = partial(runs.run_all, n_seeds=args.seeds, settings=settings, jobs=args.jobs, out=args.out)
 
-    records = sorted(go(partial(search, e, own.live), [NONE, LINEAGE] if own.live else [NONE]), key=lambda r: r["seed"])
+    records = sorted(
+        go(partial(search, e, own.live, own.search_lr), [NONE, LINEAGE] if own.live else [NONE]),
+        key=lambda r: r["seed"],
+    )
     if own.live:
         rows = []
         for name in (NONE, LINEAGE):
