@@ -17,6 +17,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from optuna_nas_morph import (
     LineagePruner,
+    MorphSpace,
     Network,
     WeightStore,
     inherit_optimizer,
@@ -25,10 +26,12 @@ from optuna_nas_morph import (
     suggest_network,
 )
 from optuna_nas_morph.errors import WeightsMismatchError
+from optuna_nas_morph.morphisms import Widen
 from tests.studies import CNN_SPACE, SPACE, quick_sampler
 
 SEED: dict[str, Any] = {"arch/n": 0}
 WIDER: dict[str, Any] = {"arch/n": 1, "arch/00/op": "widen:2", "arch/00/at": 0.25}
+COPIED: dict[str, Any] = {"arch/n": 1, "arch/00/op": "widen:2,copy", "arch/00/at": 0.25}
 DEEPER: dict[str, Any] = {"arch/n": 1, "arch/00/op": "deepen:relu", "arch/00/at": 0.1}
 X = torch.randn(32, 5, generator=torch.Generator().manual_seed(0))
 Y = torch.randint(2, (32,), generator=torch.Generator().manual_seed(1))
@@ -50,10 +53,10 @@ def make_study(**arguments: Any) -> optuna.Study:
     return optuna.create_study(sampler=quick_sampler(), **arguments)
 
 
-def start(study: optuna.Study, params: dict[str, Any]) -> tuple[optuna.Trial, Network]:
+def start(study: optuna.Study, params: dict[str, Any], space: MorphSpace = SPACE) -> tuple[optuna.Trial, Network]:
     study.enqueue_trial(params)
     trial = study.ask()
-    return trial, suggest_network(trial, SPACE)
+    return trial, suggest_network(trial, space)
 
 
 def train(network: nn.Module, optimizer: Optimizer, n_steps: int = 5) -> None:
@@ -63,9 +66,11 @@ def train(network: nn.Module, optimizer: Optimizer, n_steps: int = 5) -> None:
         optimizer.step()
 
 
-def donor(study: optuna.Study, make: Callable[[Any], Optimizer], params: dict[str, Any] = SEED) -> Optimizer:
+def donor(
+    study: optuna.Study, make: Callable[[Any], Optimizer], params: dict[str, Any] = SEED, space: MorphSpace = SPACE
+) -> Optimizer:
     """A finished trial that published its optimizer too."""
-    trial, network = start(study, params)
+    trial, network = start(study, params, space)
     optimizer = make(network.parameters())
     train(network, optimizer)
     publish_weights(trial, network, epochs=2, optimizer=optimizer)
@@ -138,9 +143,10 @@ def test_a_child_goes_on(make: Callable[[Any], Optimizer]) -> None:
 
 def test_moments_follow_the_draws_of_the_weights() -> None:
     study = make_study()
-    donor(study, OPTIMIZERS["SGD"])
+    space = MorphSpace(SPACE.seed, [Widen(2.0, "copy")])
+    donor(study, OPTIMIZERS["SGD"], space=space)
     for _ in range(4):
-        trial, network = start(study, WIDER)
+        trial, network = start(study, COPIED, space)
         optimizer = OPTIMIZERS["SGD"](network.parameters())
         assert inherit_optimizer(trial, network, optimizer)
         momentum = optimizer.state[network.a.weight]["momentum_buffer"]

@@ -146,17 +146,18 @@ class ChannelGroups:
             node:
                 Name of the node.
             sources:
-                For every group that changes: the old unit that each new unit comes from, or -1 for none.
+                For every group that changes: the old unit that each new unit comes from, or a negative number for
+                none.
 
         Returns:
-            One old position per new channel; -1 for none.
+            One old position per new channel, or its unit's negative number.
         """
         parts: list[np.ndarray] = []
         offset = 0
         for group, repeat in self.tensors[node]:
             units = sources.get(group, np.arange(self.sizes[group]))
             positions = offset + units[:, None] * repeat + np.arange(repeat)
-            parts.append(np.where(units[:, None] < 0, -1, positions).ravel())
+            parts.append(np.where(units[:, None] < 0, units[:, None], positions).ravel())
             offset += self.sizes[group] * repeat
         return np.concatenate(parts)
 

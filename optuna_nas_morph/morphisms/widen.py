@@ -14,19 +14,28 @@ from optuna_nas_morph.errors import MorphismError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.ir.ops import Op
 from optuna_nas_morph.morphisms.base import Morphism, Site, Weights
-from optuna_nas_morph.morphisms.tensors import draw, float_dtype, take
+from optuna_nas_morph.morphisms.tensors import draw, float_dtype, replaced, take
 
-SIDES = ("copy", "zero")
+SIDES = ("pairs", "copy", "zero")
+
+_FIRST, _SECOND = -2, -3
+"""Sources of new units that come in pairs; one without a partner, or on no side a copy, has -1."""
 
 
 @dataclass(frozen=True)
 class Widen(Morphism):
     """Add units to a channel group: to all layers, norms and consumers whose widths are tied.
 
-    With ``side="copy"`` new units copy old ones, and every consumer splits the incoming weight of a unit among its
-    copies, by shares that are drawn for each of its outputs, so that the copies part in training (Net2WiderNet, Chen et
-    al., 2016, eq. 3; uneven split: LEMON, Wang et al., 2024). With ``side="zero"`` new units start with fresh incoming
+    With ``side="pairs"`` new units have fresh weights, and come in pairs: the same incoming weights, and opposite
+    outgoing ones, so that the two cancel until training parts them (the antisymmetric initialisation of Zhang et al.,
+    2020, section 4, for the new units alone; the last of an odd number starts with outgoing weights 0). With
+    ``side="copy"`` new units copy old ones, and every consumer splits the incoming weight of a unit among its copies,
+    by shares that are drawn for each of its outputs, so that the copies part in training (Net2WiderNet, Chen et al.,
+    2016, eq. 3; uneven split: LEMON, Wang et al., 2024). With ``side="zero"`` new units start with fresh incoming
     weights, and consumers ignore them: outgoing weights 0 (GradMax, Evci et al., 2022, section 3.1).
+
+    Copies stay alike for long, so a network that was widened by them learns less from its width than one that was
+    drawn; one widened by pairs learns as one that was drawn (``docs/measurements.md``).
 
     Exact in eval and train mode. Refused where the width of the group must not change: it holds the network's input
     or output, or passes a layer norm (whose statistics would change) or a grouped convolution.
@@ -37,13 +46,13 @@ class Widen(Morphism):
         factor:
             New width over old; at least one unit is added.
         side:
-            ``"copy"`` or ``"zero"``.
+            ``"pairs"``, ``"copy"`` or ``"zero"``.
     """
 
     morphism_name: ClassVar[str] = "widen"
 
     factor: float = 1.5
-    side: str = "copy"
+    side: str = "pairs"
 
     def __post_init__(self) -> None:
         if not 1 < self.factor <= 16:
@@ -86,6 +95,9 @@ class Widen(Morphism):
             copied = np.concatenate([rng.permutation(n_old) for _ in range(-(-n_new // n_old))])[:n_new]
         else:
             copied = np.full(n_new, -1)
+            if self.side == "pairs":
+                n_paired = n_new - n_new % 2
+                copied[:n_paired] = np.tile([_FIRST, _SECOND], n_paired // 2)
         units = {group: np.concatenate([np.arange(n_old), copied])}
         moved = {
             name for name, channels in parent.groups.tensors.items() if any(ref.group == group for ref in channels)
@@ -99,10 +111,15 @@ class Widen(Morphism):
                 full_name = f"{node.name}.{name}"
                 tensor = weights[full_name]
                 if out is not None and "out" in param.axes:
-                    fresh = draw(child.params[full_name], rng, float_dtype(weights)) if self.side == "zero" else None
-                    tensor = take(tensor, param.axes.index("out"), out, fresh)
+                    axis = param.axes.index("out")
+                    fresh = None if self.side == "copy" else draw(child.params[full_name], rng, float_dtype(weights))
+                    tensor = take(tensor, axis, out, None if fresh is None else _paired(fresh, axis, out, 1.0))
                 if into is not None and "in" in param.axes:
-                    tensor = _take_in(tensor, param.axes.index("in"), into, rng)
+                    axis = param.axes.index("in")
+                    tensor = _take_in(tensor, axis, into, rng)
+                    if self.side == "pairs":
+                        fresh = draw(child.params[full_name], rng, float_dtype(weights))
+                        tensor = replaced(tensor, axis, np.flatnonzero(into < -1), _paired(fresh, axis, into, -1.0))
                 result[full_name] = tensor
         return {name: result[name] for name in child.params}
 
@@ -117,6 +134,12 @@ def group_at(architecture: Architecture, site: Site) -> int | None:
     start = (site[0], int(site[1]) if len(site) == 2 else 0)
     sites = architecture.groups.sites
     return sites.index(start) if start in sites else None
+
+
+def _paired(fresh: Tensor, axis: int, sources: np.ndarray, sign: float) -> Tensor:
+    """Fresh weights in which the second of each pair is the first one's, times a sign."""
+    first, second = (torch.as_tensor(np.flatnonzero(sources == place)) for place in (_FIRST, _SECOND))
+    return fresh.index_copy(axis, second, sign * fresh.index_select(axis, first))
 
 
 def _take_in(tensor: Tensor, axis: int, sources: np.ndarray, rng: np.random.Generator) -> Tensor:

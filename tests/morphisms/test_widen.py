@@ -30,7 +30,7 @@ from tests.morphisms.same_function import random_weights
 
 
 class TestContract(MorphismContract):
-    morphisms = (Widen(1.5), Widen(3.2), Widen(1.7, "zero"))
+    morphisms = (Widen(1.5), Widen(2.0), Widen(1.5, "copy"), Widen(3.2, "copy"), Widen(1.7, "zero"))
     draws = True
 
 
@@ -80,7 +80,7 @@ def test_a_group_inside_a_concatenation_is_named_by_its_offset() -> None:
         ("fc", Linear(2), "add"),
     )
     assert Widen(1.5).sites(parent) == (("c",), ("c", "3"))
-    child, before, after = widened(parent, ("c", "3"), Widen(1.5))
+    child, before, after = widened(parent, ("c", "3"), Widen(1.5, "copy"))
     assert widths(child) == {"x": 4, "c": 9, "a": 3, "b": 6, "cat": 9, "add": 9, "fc": 2}
     # The new units of c are copies of the same old ones as those of b, three positions further on.
     sources_b = sources(before["b.weight"], after["b.weight"])
@@ -90,7 +90,7 @@ def test_a_group_inside_a_concatenation_is_named_by_its_offset() -> None:
 
 def test_flattening_channels_first_repeats_a_unit_as_a_run() -> None:
     parent = graph(("x", Input((2, 3))), ("a", Conv(2, (1,))), ("f", Flatten()), ("bn", BatchNorm()), ("b", Linear(4)))
-    _, before, after = widened(parent, ("a",), Widen(1.5))
+    _, before, after = widened(parent, ("a",), Widen(1.5, "copy"))
     (source,) = sources(before["a.weight"], after["a.weight"])[2:]
     expected = [0, 1, 2, 3, 4, 5, *(3 * source + i for i in range(3))]
     assert sources(before["bn.running_var"], after["bn.running_var"]) == expected
@@ -101,7 +101,7 @@ def test_flattening_channels_first_repeats_a_unit_as_a_run() -> None:
 def test_flattening_tokens_repeats_a_unit_once_per_token() -> None:
     tokens = Input((3, 4), channel_axis=1)
     parent = graph(("x", tokens), ("a", Linear(2)), ("f", Flatten()), ("bn", BatchNorm()), ("b", Linear(4)))
-    _, before, after = widened(parent, ("a",), Widen(1.5))
+    _, before, after = widened(parent, ("a",), Widen(1.5, "copy"))
     (source,) = sources(before["a.weight"], after["a.weight"])[2:]
     assert sources(before["bn.running_var"], after["bn.running_var"]) == [
         0,
@@ -118,7 +118,7 @@ def test_flattening_tokens_repeats_a_unit_once_per_token() -> None:
 
 def test_a_depthwise_multiplier_repeats_a_unit() -> None:
     parent = HAND_MADE["depthwise"]
-    child, before, after = widened(parent, ("conv",), Widen(1.25))
+    child, before, after = widened(parent, ("conv",), Widen(1.25, "copy"))
     (source,) = sources(before["conv.weight"], after["conv.weight"])[4:]
     assert widths(child)["dw"] == 10
     assert sources(before["dw.weight"], after["dw.weight"]) == [*range(8), 2 * source, 2 * source + 1]
@@ -133,7 +133,7 @@ def sources(old: torch.Tensor, new: torch.Tensor) -> list[int]:
 
 
 def test_copies_are_exact_and_take_their_norm_rows_along() -> None:
-    _, before, after = widened(MLP, ("a",), Widen(1.5))
+    _, before, after = widened(MLP, ("a",), Widen(1.5, "copy"))
     rows = sources(before["a.weight"], after["a.weight"])
     assert rows[:6] == list(range(6)) and len(set(rows[6:])) == 3
     for name in ("a.bias", "bn.weight", "bn.bias", "bn.running_mean", "bn.running_var"):
@@ -143,14 +143,14 @@ def test_copies_are_exact_and_take_their_norm_rows_along() -> None:
 
 @pytest.mark.parametrize("factor", [1.5, 2.0, 2.5, 3.0])
 def test_copies_are_spread_evenly(factor: float) -> None:
-    _, before, after = widened(MLP, ("a",), Widen(factor))
+    _, before, after = widened(MLP, ("a",), Widen(factor, "copy"))
     counts = np.bincount(sources(before["a.weight"], after["a.weight"]))
     assert counts.max() - counts.min() <= 1
 
 
 @pytest.mark.parametrize("factor", [1.5, 2.0, 3.2])
 def test_shares_are_uneven_and_sum_to_one(factor: float) -> None:
-    _, before, after = widened(MLP, ("a",), Widen(factor))
+    _, before, after = widened(MLP, ("a",), Widen(factor, "copy"))
     rows = sources(before["a.weight"], after["a.weight"])
     shares = after["b.weight"] / before["b.weight"][:, rows]
     totals = torch.zeros(8, 6, dtype=torch.float64).index_add(1, torch.tensor(rows), shares)
@@ -165,7 +165,7 @@ def test_shares_are_uneven_and_sum_to_one(factor: float) -> None:
 
 def test_a_unit_that_feeds_itself_is_split_once() -> None:
     parent = graph(("x", Input((3,))), ("a", Linear(4)), ("b", Linear(4)), ("add", Add(), ("a", "b")), ("c", Linear(2)))
-    _, before, after = widened(parent, ("a",), Widen(2.0))
+    _, before, after = widened(parent, ("a",), Widen(2.0, "copy"))
     rows = sources(before["a.weight"], after["a.weight"])
     torch.testing.assert_close(
         torch.zeros(8, 4, dtype=torch.float64).index_add(1, torch.tensor(rows), after["b.weight"]),
@@ -180,7 +180,7 @@ def test_a_unit_that_feeds_itself_is_split_once() -> None:
 def test_copies_part_in_training(name: str, site: str, layer: str, optimizer: type[torch.optim.Optimizer]) -> None:
     parent = HAND_MADE[name]
     n_old = parent.specs[layer].n_channels
-    child, before, after = widened(parent, (site,), Widen(2.0))
+    child, before, after = widened(parent, (site,), Widen(2.0, "copy"))
     rows = sources(before[f"{layer}.weight"], after[f"{layer}.weight"])
     trained = train(child, after, 3, optimizer)[f"{layer}.weight"].flatten(1)
     moved = trained - after[f"{layer}.weight"].flatten(1)
@@ -189,6 +189,53 @@ def test_copies_part_in_training(name: str, site: str, layer: str, optimizer: ty
     alive = step[n_old:] > 1e-6  # units behind a dead ReLU move with nobody
     assert int(alive.sum()) >= n_old // 2
     assert float((gap[alive] / step[n_old:][alive]).median()) > 0.03
+
+
+# New units in pairs.
+
+
+@pytest.mark.parametrize("factor", [1.5, 2.0])
+def test_pairs_are_alike_to_read_and_opposite_to_their_readers(factor: float) -> None:
+    _, before, after = widened(MLP, ("a",), Widen(factor))
+    n_new = len(after["a.weight"]) - 6
+    assert torch.equal(after["a.weight"][:6], before["a.weight"])
+    assert torch.equal(after["b.weight"][:, :6], before["b.weight"])
+    new, read = after["a.weight"][6:], after["b.weight"][:, 6:]
+    n_pairs = n_new // 2
+    for k in range(n_pairs):
+        assert torch.equal(new[2 * k], new[2 * k + 1]) and torch.equal(read[:, 2 * k], -read[:, 2 * k + 1])
+        assert after["a.bias"][6 + 2 * k] == after["a.bias"][7 + 2 * k]
+    assert len({tuple(row) for row in new.tolist()}) == n_pairs + n_new % 2
+    assert bool((read[:, : 2 * n_pairs].abs() > 0).all())
+    assert bool((read[:, 2 * n_pairs :] == 0).all())
+    # Drawn as the layers of the child are from scratch.
+    assert float(new.abs().max()) <= 5**-0.5 and float(read.abs().max()) <= len(after["a.weight"]) ** -0.5
+    assert float(read[:, : 2 * n_pairs].abs().max()) > 0.5 * len(after["a.weight"]) ** -0.5
+
+
+@pytest.mark.parametrize(
+    ("layer", "flat"), [(Conv(2, (1,)), [[6, 7, 8], [9, 10, 11]]), (Linear(2), [[2, 6, 10], [3, 7, 11]])]
+)
+def test_pairs_stay_pairs_through_a_flattening(layer: Op, flat: list[list[int]]) -> None:
+    signal = Input((3, 3), channel_axis=1) if isinstance(layer, Linear) else Input((2, 3))
+    parent = graph(("x", signal), ("a", layer), ("f", Flatten()), ("b", Linear(4)))
+    _, _, after = widened(parent, ("a",), Widen(2.0))
+    first, second = flat
+    assert torch.equal(after["b.weight"][:, first], -after["b.weight"][:, second])
+    assert len({tuple(column) for column in after["b.weight"].T.tolist()}) == 12
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.SGD])
+def test_pairs_part_in_training(optimizer: type[torch.optim.Optimizer]) -> None:
+    child, _, after = widened(HAND_MADE["mlp"], ("a",), Widen(2.0))
+    n_old = HAND_MADE["mlp"].specs["a"].n_channels
+    moved = train(child, after, 3, optimizer)["a.weight"] - after["a.weight"]
+    n_paired = (len(moved) - n_old) // 2 * 2
+    first, second = moved[n_old : n_old + n_paired : 2], moved[n_old + 1 : n_old + n_paired : 2]
+    alive = first.norm(dim=1) > 1e-6
+    assert bool(alive.any())
+    # They move apart, not just at different speeds as copies do.
+    assert bool((torch.cosine_similarity(first, second)[alive] < 0).all())
 
 
 # New units that nobody reads yet.
@@ -280,7 +327,7 @@ def test_bad_factors(factor: float) -> None:
 
 
 def test_bad_sides() -> None:
-    with pytest.raises(MorphismError, match=r"side must be one of \('copy', 'zero'\) but got 'noise'"):
+    with pytest.raises(MorphismError, match=r"side must be one of \('pairs', 'copy', 'zero'\) but got 'noise'"):
         Widen(2.0, "noise")
 
 
@@ -291,6 +338,8 @@ def test_bad_sides() -> None:
         (Widen(2.0), "widen:2"),
         (Widen(2), "widen:2"),
         (Widen(2.0, "zero"), "widen:2,zero"),
+        (Widen(2.0, "copy"), "widen:2,copy"),
+        (Widen(2.0, "pairs"), "widen:2"),
         (Widen(1.23456789), "widen:1.23456789"),
         (Widen(4 / 3), "widen:1.3333333333333333"),
     ],

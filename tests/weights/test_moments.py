@@ -156,7 +156,7 @@ def test_second_moments_go_by_the_square(morphism: Morphism, architecture: Archi
 
 def test_twins_share_what_comes_in_and_repeat_what_goes_out() -> None:
     # 4 units become 8: each has one copy.
-    widen = Widen(2.0)
+    widen = Widen(2.0, "copy")
     child = widen.apply(MLP, ("a",))
     moments = random_moments(MLP, np.random.default_rng(0))
     pushed = push(widen, MLP, child, ("a",), moments, np.random.default_rng(7))
@@ -198,8 +198,8 @@ def test_a_chain_of_steps_sees_the_draws_of_the_weights(seed: int) -> None:
 
 
 def test_moments_go_where_the_values_of_the_weights_send_the_weights() -> None:
-    space = MorphSpace(MLP, (Widen(2.0), PruneChannels(2.0)))
-    steps = (Step(Widen(2.0), ("a",)), Step(PruneChannels(2.0), ("a",)), Step(PruneChannels(4.0 / 2), ("b",)))
+    space = MorphSpace(MLP, (Widen(2.0, "copy"), PruneChannels(2.0)))
+    steps = (Step(Widen(2.0, "copy"), ("a",)), Step(PruneChannels(2.0), ("a",)), Step(PruneChannels(4.0 / 2), ("b",)))
     weights = random_weights(MLP, np.random.default_rng(0))
     moments = {"exp_avg": {n: 3 * w for n, w in weights.items()}}
     after = inherit(space, steps, 0, weights, np.random.default_rng(3))
