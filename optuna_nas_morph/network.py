@@ -158,6 +158,7 @@ def publish_weights(
     *,
     epochs: float | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    average: nn.Module | None = None,
     store: WeightStore | None = None,
 ) -> WeightRecord | None:
     """Make a trial a donor: store the weights of its network, and record the training behind them.
@@ -177,6 +178,10 @@ def publish_weights(
             ``budget`` given to `suggest_network`.
         optimizer:
             The SGD, Adam or AdamW that trained it, if children shall go on with its moments (`inherit_optimizer`).
+        average:
+            The network with averaged weights, such as a :class:`torch.optim.swa_utils.AveragedModel` of it, if the
+            trial's value is that of the average. Then `load_network` and `best_network` return the average, and
+            children go on from ``network``.
         store:
             Where to; by default the store of the study (the pruner's, the recorded one, or a default directory).
 
@@ -186,7 +191,7 @@ def publish_weights(
         in the user attribute ``nasmorph:unpublished`` and warned of; the trial keeps its value, and has no heirs.
 
     Raises:
-        WeightsMismatchError: If the network is not that of the trial's architecture.
+        WeightsMismatchError: If the network, or the average, is not that of the trial's architecture.
         StoreError: If the store is not the one of the study.
         TypeError: If the optimizer is none of those named.
         ValueError: If the optimizer trains none of the network's parameters.
@@ -199,6 +204,9 @@ def publish_weights(
     architecture = _recorded_architecture(frozen)
     weights = state_dict_of(network, architecture)
     check_weights(architecture, weights)
+    averaged = None if average is None else state_dict_of(average, architecture)
+    if averaged is not None:
+        check_weights(architecture, averaged)
     if epochs is None:
         budget = frozen.user_attrs.get(lineage.BUDGET)
         epochs = float(len(frozen.intermediate_values)) if frozen.intermediate_values else budget
@@ -214,7 +222,7 @@ def publish_weights(
         lineage.record_trained(trial.storage, frozen, epochs)
     target = resolve(trial.study, store)
     try:
-        record = target.publish(trial, weights, moments=moments, metadata=metadata)
+        record = target.publish(trial, weights, moments=moments, average=averaged, metadata=metadata)
     except (WeightsNotFiniteError, StoreError) as e:
         # A training that diverged and a full disk are normal events of a search.
         trial.set_user_attr(lineage.UNPUBLISHED, str(e))
@@ -302,7 +310,7 @@ def inherited_epochs(trial: BaseTrial) -> float:
 def load_network(
     study: optuna.Study, trial: FrozenTrial, *, store: WeightStore | None = None, space: MorphSpace | None = None
 ) -> Network:
-    """The network of a trial with the weights that the trial published.
+    """The network of a trial with the weights that the trial published; with their average, if it published one.
 
     Args:
         study:
@@ -327,7 +335,7 @@ def load_network(
     if architecture is None or record is None:
         raise WeightsMismatchError(f"trial {trial.number} has published no weights.")
     try:
-        weights = resolve(study, store).load(record)
+        weights = resolve(study, store).load_average(record)
     except WeightsMissingError as e:
         if not _is_garbage(study, trial.number, e):
             raise

@@ -21,6 +21,7 @@ import torch
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.trial import FixedTrial, TrialState
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from optuna_nas_morph import (
     Keep,
@@ -28,6 +29,7 @@ from optuna_nas_morph import (
     MorphBOSampler,
     Network,
     WeightStore,
+    best_network,
     encoding,
     lineage,
     load_network,
@@ -457,6 +459,54 @@ def test_a_second_publication_replaces_the_first(tmp_path: Path) -> None:
     assert not first.exists()
     assert same_weights(load_network(study, study.trials[0]), network)
     assert attributes(study)["nasmorph:effective_epochs"] == 2.0
+
+
+def averaged(network: Network) -> AveragedModel:
+    """A moving average of a network's weights, after steps that move them by 1 each."""
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.5), use_buffers=True)
+    for _ in range(3):
+        shift(network, 1)
+        average.update_parameters(network)
+    return average
+
+
+@pytest.mark.parametrize("wrap", [lambda n: n, nn.DataParallel, lambda n: n.module])
+def test_an_average_is_what_is_loaded_and_children_go_on_from_the_network(wrap: Any) -> None:
+    study = make_study()
+    trial, network = start(study, SEED)
+    average = averaged(network)
+    assert not same_weights(average.module, network)
+    record = publish_weights(trial, network, epochs=1, average=wrap(average))
+    assert record is not None
+    study.tell(trial, 1.0)
+    assert same_weights(load_network(study, study.trials[0]), average.module)
+    assert same_weights(best_network(study).network, average.module)
+    child, heir = start(study, SEED)
+    assert same_weights(heir, network)
+    # A publication without an average leaves none behind.
+    shift(heir, 1)
+    publish_weights(child, heir, epochs=1, average=averaged(heir))
+    publish_weights(child, heir, epochs=1)
+    assert same_weights(load_network(study, study.trials[1]), heir)
+
+
+def test_an_average_of_another_network_is_refused() -> None:
+    study = make_study()
+    trial, network = start(study, SEED)
+    other = AveragedModel(Network(CNN_SPACE.seed))
+    with pytest.raises(WeightsMismatchError, match=r"weights must hold 'a.weight' but do not"):
+        publish_weights(trial, network, epochs=1, average=other)
+    assert WeightStore.record(study.trials[0]) is None
+
+
+def test_an_average_that_is_not_finite_is_not_published() -> None:
+    study = make_study()
+    trial, network = start(study, SEED)
+    average = AveragedModel(network)
+    with torch.no_grad():
+        average.module.a.weight.fill_(torch.nan)
+    with pytest.warns(UserWarning, match="Trial 0 does not become a donor: weights 'average:a.weight' must be finite"):
+        assert publish_weights(trial, network, epochs=1, average=average) is None
 
 
 def test_publishing_into_a_store_of_ones_own(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Weights and an optimizer's moments as the bytes of one safetensors file."""
+"""What a trial publishes, as the bytes of one safetensors file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import safetensors.torch
 import torch
@@ -10,8 +11,11 @@ import torch
 from optuna_nas_morph.errors import WeightsError, WeightsNotFiniteError
 from optuna_nas_morph.weights.moments import Moments
 
-PREFIX = "optimizer:"
+MOMENT = "optimizer:"
 """Moments are named ``optimizer:<moment>:<parameter>``; no node has a colon in its name."""
+
+AVERAGE = "average:"
+"""Averaged weights are named ``average:<parameter>``."""
 
 _EIGHT_BIT_FLOATS = {torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz}
 _FLOATS = {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.complex64} | _EIGHT_BIT_FLOATS
@@ -19,33 +23,55 @@ _INTEGERS = {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint64, to
 _STORABLE = _FLOATS | _INTEGERS | {torch.bool}  # What safetensors both writes and reads.
 
 
-def pack(weights: Mapping[str, torch.Tensor], moments: Moments) -> bytes:
-    """Writes weights and moments.
+@dataclass(frozen=True)
+class Publication:
+    """Tensors that belong together.
+
+    Args:
+        weights:
+            Those that heirs go on from, by name.
+        moments:
+            What the optimizer remembers, by moment and parameter.
+        average:
+            Averaged weights, by name; empty where there is no average.
+    """
+
+    weights: Mapping[str, torch.Tensor]
+    moments: Moments = field(default_factory=dict)
+    average: Mapping[str, torch.Tensor] = field(default_factory=dict)
+
+
+def pack(publication: Publication) -> bytes:
+    """Writes a publication.
 
     Raises:
         WeightsError:
             If a tensor cannot be stored or is not finite. The message names the tensor.
     """
-    for name in weights:
-        if isinstance(name, str) and name.startswith(PREFIX):
-            raise WeightsError(f"name of a tensor must not start with {PREFIX!r} but got {name!r}.")
-    tensors = dict(weights)
-    for moment, parameters in moments.items():
-        tensors |= {f"{PREFIX}{moment}:{name}": tensor for name, tensor in parameters.items()}
+    for name in publication.weights:
+        if isinstance(name, str) and name.startswith((MOMENT, AVERAGE)):
+            raise WeightsError(f"name of a tensor must start with neither {MOMENT!r} nor {AVERAGE!r} but got {name!r}.")
+    tensors = dict(publication.weights)
+    for moment, parameters in publication.moments.items():
+        tensors |= {f"{MOMENT}{moment}:{name}": tensor for name, tensor in parameters.items()}
+    tensors |= {f"{AVERAGE}{name}": tensor for name, tensor in publication.average.items()}
     return safetensors.torch.save({name: _storable_copy(name, tensor) for name, tensor in tensors.items()})
 
 
-def unpack(body: bytes) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, torch.Tensor]]]:
-    """Reads weights and moments. What it raises for bytes that are no safetensors is up to their parser."""
+def unpack(body: bytes) -> Publication:
+    """Reads a publication. What it raises for bytes that are no safetensors is up to their parser."""
     weights: dict[str, torch.Tensor] = {}
     moments: dict[str, dict[str, torch.Tensor]] = {}
+    average: dict[str, torch.Tensor] = {}
     for name, tensor in safetensors.torch.load(body).items():
-        if name.startswith(PREFIX):
-            moment, _, parameter = name.removeprefix(PREFIX).partition(":")
+        if name.startswith(MOMENT):
+            moment, _, parameter = name.removeprefix(MOMENT).partition(":")
             moments.setdefault(moment, {})[parameter] = tensor
+        elif name.startswith(AVERAGE):
+            average[name.removeprefix(AVERAGE)] = tensor
         else:
             weights[name] = tensor
-    return weights, moments
+    return Publication(weights, moments, average)
 
 
 def _storable_copy(name: str, tensor: torch.Tensor) -> torch.Tensor:

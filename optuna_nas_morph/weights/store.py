@@ -8,7 +8,7 @@ A publication goes in this order, and a process may be killed anywhere in it:
 4. set the user attribute ``nasmorph:weights`` of the trial: the only commit point;
 5. remove the artifact of the trial's earlier publication, if there was one.
 
-An optimizer's moments may be in the same file. Nothing is ever unpickled.
+An optimizer's moments and an average of the weights may be in the same file. Nothing is ever unpickled.
 
 Weights that need not be kept (`Keep`) are removed in this order: the study says that they were collected, then they are
 removed, so that a worker that misses a file can tell garbage from loss.
@@ -50,7 +50,7 @@ from optuna_nas_morph.weights.record import (
     jsonable_metadata,
     read_record,
 )
-from optuna_nas_morph.weights.serde import pack, unpack
+from optuna_nas_morph.weights.serde import Publication, pack, unpack
 
 if TYPE_CHECKING:
     from optuna.artifacts._protocol import ArtifactStore
@@ -176,6 +176,7 @@ class WeightStore:
         weights: Mapping[str, torch.Tensor],
         *,
         moments: Moments | None = None,
+        average: Mapping[str, torch.Tensor] | None = None,
         metadata: Mapping[str, JSON] | None = None,
     ) -> WeightRecord:
         """Stores the weights of a running trial and makes it a donor.
@@ -189,6 +190,8 @@ class WeightStore:
                 The tensors by name. They are copied; names, shapes and dtypes are kept, sharing of memory is not.
             moments:
                 What the optimizer remembers, by moment and parameter.
+            average:
+                Averaged weights by name, if the trial's value is theirs.
             metadata:
                 What else the record shall hold.
 
@@ -208,7 +211,7 @@ class WeightStore:
         """
         artifacts = self._located()
         checked_metadata = jsonable_metadata(metadata or {})
-        body = pack(weights, moments or {})
+        body = pack(Publication(weights, moments or {}, average or {}))
         sha256 = hashlib.sha256(body).hexdigest()
         store_token = self.token()
         artifact_id = _upload(artifacts, trial, body)
@@ -250,11 +253,16 @@ class WeightStore:
             StoreError:
                 If the store cannot be read, or is not the one that the record names.
         """
-        return self._load(record)[0]
+        return dict(self._load(record).weights)
 
-    def load_moments(self, record: WeightRecord) -> dict[str, dict[str, torch.Tensor]]:
+    def load_average(self, record: WeightRecord) -> dict[str, torch.Tensor]:
+        """Loads averaged weights, on the CPU; the weights if no average was published. Raises as `load` does."""
+        publication = self._load(record)
+        return dict(publication.average or publication.weights)
+
+    def load_moments(self, record: WeightRecord) -> Moments:
         """Loads what the optimizer remembered, on the CPU; nothing if that was not published. Raises as `load` does."""
-        return self._load(record)[1]
+        return self._load(record).moments
 
     def publish_seed(self, seed: SeedWeights) -> None:
         """Stores the weights that a space starts from, under a name that their digest makes, unless they are there.
@@ -271,7 +279,7 @@ class WeightStore:
         try:
             artifacts.open_reader(name).close()
         except ArtifactNotFound:
-            body = pack(seed.tensors, {})
+            body = pack(Publication(seed.tensors))
             artifacts.write_whole(name, body)
             self._verify(name, hashlib.sha256(body).hexdigest(), len(body))
 
@@ -295,7 +303,7 @@ class WeightStore:
                 "MorphSpace.from_module returned."
             ) from error
         try:
-            tensors, _ = unpack(body)
+            tensors = dict(unpack(body).weights)
         except Exception as error:  # A foreign file: the parser may stumble over anything.
             raise WeightsCorruptError(f"{name} must be safetensors but got {type(error).__name__}: {error}.") from error
         return SeedWeights(seed.digest, tensors)
@@ -350,8 +358,8 @@ class WeightStore:
         self._located().write(artifact_id, io.BytesIO(content))
         return artifact_id
 
-    def _load(self, record: WeightRecord) -> tuple[dict[str, torch.Tensor], dict[str, dict[str, torch.Tensor]]]:
-        """Weights and moments of a publication, verified."""
+    def _load(self, record: WeightRecord) -> Publication:
+        """A publication, verified."""
         self._must_be_store_of(record)
         name = f"weights {record.artifact_id} of trial {record.trial_number} in {self.location}"
         try:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection
 
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from optuna_nas_morph.errors import WeightsMismatchError
 from optuna_nas_morph.ir import Architecture
@@ -15,7 +16,7 @@ _WRAPPER = re.compile(r"(^|\.)(module|_orig_mod)\.")
 
 
 def state_dict_of(network: nn.Module, architecture: Architecture) -> dict[str, Tensor]:
-    """A state dict without the prefixes that wrappers add.
+    """A state dict without the prefixes and the counters that wrappers add.
 
     Raises:
         WeightsMismatchError: If the network is sharded, so that this process holds only a part.
@@ -30,7 +31,11 @@ def state_dict_of(network: nn.Module, architecture: Architecture) -> dict[str, T
             f"network must be whole on this process but is sharded ({sharded[0]}): gather a full state dict into a "
             "network from suggest_network, and publish that."
         )
-    return {_plain(n, architecture.params): tensor.detach() for n, tensor in network.state_dict().items()}
+    tensors = network.state_dict()
+    for prefix, module in network.named_modules():
+        if isinstance(module, AveragedModel):
+            del tensors[f"{prefix}.n_averaged" if prefix else "n_averaged"]
+    return {_plain(n, architecture.params): tensor.detach() for n, tensor in tensors.items()}
 
 
 def parameters_of(network: nn.Module, architecture: Architecture) -> dict[str, nn.Parameter]:

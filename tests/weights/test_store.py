@@ -25,9 +25,10 @@ from optuna.trial import FrozenTrial
 
 import optuna_nas_morph.weights.artifacts as artifacts_module
 import optuna_nas_morph.weights.location as location_module
-from optuna_nas_morph.errors import StoreError, WeightsCorruptError, WeightsError
+from optuna_nas_morph.errors import StoreError, WeightsCorruptError, WeightsError, WeightsNotFiniteError
 from optuna_nas_morph.weights import RECORD_ATTR, STORE_ATTR, WeightRecord, WeightStore, resolve
 from optuna_nas_morph.weights.location import StoreLocation
+from optuna_nas_morph.weights.moments import Moments
 from optuna_nas_morph.weights.store import TOKEN_NAME
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -183,9 +184,28 @@ class TestRoundTrip:
             assert_same(loaded[moment], tensors)
         assert store.load_moments(store.publish(new_trial(), weights)) == {}
 
-    def test_weights_cannot_pass_for_moments(self, tmp_path: Path) -> None:
-        with pytest.raises(WeightsError, match="must not start with 'optimizer:' but got 'optimizer:x:y'"):
-            WeightStore(tmp_path).publish(new_trial(), {"optimizer:x:y": torch.ones(1)})
+    @pytest.mark.parametrize("moments", [{}, {"exp_avg": {"a.weight": torch.arange(2.0)}}])
+    def test_an_average_is_kept_apart(self, moments: Moments, tmp_path: Path) -> None:
+        weights, average = {"a.weight": torch.ones(2)}, {"a.weight": torch.full((2,), 0.5)}
+        store = WeightStore(tmp_path)
+        record = store.publish(new_trial(), weights, moments=moments, average=average)
+        assert_same(store.load(record), weights)
+        assert_same(store.load_average(record), average)
+        assert store.load_moments(record).keys() == moments.keys()
+
+    def test_without_an_average_it_is_the_weights(self, tmp_path: Path) -> None:
+        weights = {"a.weight": torch.ones(2)}
+        store = WeightStore(tmp_path)
+        assert_same(store.load_average(store.publish(new_trial(), weights)), weights)
+
+    @pytest.mark.parametrize("name", ["optimizer:x:y", "average:x"])
+    def test_weights_cannot_pass_for_anything_else(self, name: str, tmp_path: Path) -> None:
+        with pytest.raises(WeightsError, match=f"must start with neither 'optimizer:' nor 'average:' but got '{name}'"):
+            WeightStore(tmp_path).publish(new_trial(), {name: torch.ones(1)})
+
+    def test_an_average_that_is_not_finite(self, tmp_path: Path) -> None:
+        with pytest.raises(WeightsNotFiniteError, match="weights 'average:x' must be finite"):
+            WeightStore(tmp_path).publish(new_trial(), {"x": torch.ones(1)}, average={"x": torch.tensor([torch.nan])})
 
     def test_no_weights_at_all(self, tmp_path: Path) -> None:
         store = WeightStore(tmp_path)

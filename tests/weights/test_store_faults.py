@@ -26,7 +26,7 @@ import optuna_nas_morph.weights.artifacts as artifacts_module
 from optuna_nas_morph.errors import StoreError, WeightsCorruptError, WeightsMissingError
 from optuna_nas_morph.weights import RECORD_ATTR, WeightRecord, WeightStore
 from optuna_nas_morph.weights.moments import Moments
-from optuna_nas_morph.weights.serde import pack
+from optuna_nas_morph.weights.serde import Publication, pack
 from optuna_nas_morph.weights.store import TOKEN_NAME
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -50,7 +50,8 @@ class Published:
     def __init__(self, directory: Path, moments: Moments) -> None:
         self.store = WeightStore(directory)
         self.moments = moments
-        self.record = self.store.publish(new_trial(), WEIGHTS, moments=moments)
+        self.average = {name: tensor + 2 for name, tensor in WEIGHTS.items()} if moments else {}
+        self.record = self.store.publish(new_trial(), WEIGHTS, moments=moments, average=self.average)
         self.file = directory / self.record.artifact_id
         self.body = self.file.read_bytes()
 
@@ -58,13 +59,14 @@ class Published:
         self.file.write_bytes(body)
         with pytest.raises(WeightsCorruptError) as caught:
             self.store.load(self.record)
-        with pytest.raises(WeightsCorruptError, match=re.escape(str(caught.value))):
-            self.store.load_moments(self.record)
+        for load in (self.store.load_moments, self.store.load_average):
+            with pytest.raises(WeightsCorruptError, match=re.escape(str(caught.value))):
+                load(self.record)
         assert self.record.artifact_id in str(caught.value)
         return str(caught.value)
 
 
-@pytest.fixture(params=[{}, MOMENTS], ids=["weights", "weights and moments"])
+@pytest.fixture(params=[{}, MOMENTS], ids=["weights", "weights, moments and average"])
 def published(tmp_path: Path, request: pytest.FixtureRequest) -> Published:
     return Published(tmp_path, request.param)
 
@@ -92,7 +94,8 @@ class TestDamagedFiles:
         assert "but got more" in published.refusal_of(published.body + b"\0")
 
     def test_weights_of_another_trial_under_the_same_name(self, published: Published) -> None:
-        other = pack({name: tensor + 1 for name, tensor in WEIGHTS.items()}, published.moments)
+        weights = {name: tensor + 1 for name, tensor in WEIGHTS.items()}
+        other = pack(Publication(weights, published.moments, published.average))
         assert len(other) == len(published.body)
         assert "must have sha256" in published.refusal_of(other)
 
