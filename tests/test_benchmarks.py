@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -455,7 +456,8 @@ def test_training_help_has_every_arm_at_its_best_learning_rate(capsys: pytest.Ca
     output = capsys.readouterr().out
     for arm in training_help.arms(["AdamW"]):
         assert f"\n{arm.name} " in output
-    assert output.count("moments inherited - new") == output.count("continue - restart") == 2
+    assert output.count("moments inherited - new") == 3
+    assert output.count("continue - restart") == output.count("average - restart") == 2
     figures = dict.fromkeys(training_help.COLUMNS, 0.5)
     records = [
         {"arm": "a", "lr": lr, "seed": seed, **figures, "validation": validation, "accuracy": 0.1 * seed}
@@ -465,6 +467,15 @@ def test_training_help_has_every_arm_at_its_best_learning_rate(capsys: pytest.Ca
     lr, columns = training_help.at_best_lr(records)["a"]
     assert lr == 0.3
     assert columns["accuracy"].tolist() == [0.0, 10.0]
+
+
+def test_growth_compares_what_growth_leads_to(capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.benchmarks import growth
+
+    growth.main(["--seeds", "1", "--epochs", "1", "--width", "2", "--max-morphisms", "3", "--max-parameters", "4000"])
+    table = capsys.readouterr().out
+    for name in (growth.DRAWN, *growth.SIDES):
+        assert re.search(rf"^{name} +\d+\.\d ± 0\.0", table, re.MULTILINE), name
 
 
 def test_memory_is_measured_and_learned() -> None:

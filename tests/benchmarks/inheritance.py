@@ -47,6 +47,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from optuna_nas_morph import (
     Architecture,
@@ -114,6 +115,7 @@ class Experiment:
     epochs: int
     first_epochs: int
     epochs_per_ancestor: int
+    average: float | None
     full_epochs: int
     final_epochs: int
     final_seeds: int
@@ -172,8 +174,12 @@ def train(
     seed: Sequence[int],
     e: Experiment,
     at: Callable[[float], float] | None = None,
+    average: AveragedModel | None = None,
 ) -> float:
-    """Momentum SGD, the learning rate falling to 0 along a cosine, or as ``at`` says of the epoch; seconds it took."""
+    """Momentum SGD, the learning rate falling to 0 along a cosine, or as ``at`` says of the epoch; seconds it took.
+
+    An ``average`` of the network's weights follows them.
+    """
     start = time.perf_counter()
     x, y = data.train
     generator = torch.Generator().manual_seed(int(np.random.SeedSequence(list(seed)).generate_state(1)[0]))
@@ -192,12 +198,19 @@ def train(
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             schedule.step()
+            if average is not None:
+                average.update_parameters(network)
     return time.perf_counter() - start
 
 
 def flops(architecture: Architecture, data: Data, epochs: int) -> float:
     """Of a training: a step takes about three times the matrix products of a forward pass."""
     return 3.0 * architecture.flops * len(data.train[0]) * epochs
+
+
+def moving_average(network: nn.Module, n_steps: float) -> AveragedModel:
+    """Of weights and running statistics, exponential, over about so many steps."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / n_steps), use_buffers=True)
 
 
 def row(network: Network, data: Data, epochs: int, seconds: float, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,9 +252,13 @@ def search(e: Experiment, name: str, seed: int) -> runs.Record:
         epochs, lr = (e.epochs, e.child_lr) if inherited else (e.first_epochs, e.lr)
         epochs += e.epochs_per_ancestor * n_ancestors(trial.study, trial.number)
         at = None if e.line_epochs is None else partial(in_line, inherited, e.line_epochs)
-        seconds = train(network, data, epochs, lr, (seed, trial.number), e, at)
-        publish_weights(trial, network, epochs=epochs)
-        rows.append(row(network, data, epochs, seconds, trial.params) | {"inherited epochs": inherited})
+        average, judged = None, network
+        if e.average is not None:
+            at, average = constant, moving_average(network, e.average * math.ceil(len(data.train[0]) / e.batch_size))
+            judged = average.module
+        seconds = train(network, data, epochs, lr, (seed, trial.number), e, at, average)
+        publish_weights(trial, network, epochs=epochs, average=average)
+        rows.append(row(judged, data, epochs, seconds, trial.params) | {"inherited epochs": inherited})
         return float(rows[-1]["validation"])
 
     sampler = MorphBOSampler(seed=seed, n_startup_trials=e.startup, control_share=e.control_share)
@@ -259,6 +276,10 @@ def n_ancestors(study: optuna.Study, number: int) -> int:
     while (donor := trials[number].user_attrs.get(DONOR)) is not None:
         number, n = donor, n + 1
     return n
+
+
+def constant(epoch: float) -> float:
+    return 1.0
 
 
 def in_line(inherited: float, line_epochs: float, epoch: float) -> float:
@@ -436,6 +457,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--epochs", type=int, default=3, help="of a child, and of a short training from scratch")
     add("--first-epochs", type=int, help="of a trial of the search that inherits nothing; by default --epochs")
     add("--epochs-per-ancestor", type=int, default=0, help="of the search, more for each one that weights came through")
+    add("--average", type=float, help="epochs that the search averages weights over, at a constant learning rate")
     add("--full-epochs", type=int, default=20)
     add("--final-epochs", type=int, help="by default --full-epochs")
     add("--final-seeds", type=int, default=2)

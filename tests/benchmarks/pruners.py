@@ -46,7 +46,7 @@ from torch.nn import functional as F
 from optuna_nas_morph import LineagePruner, MorphBOSampler, publish_weights, suggest_network
 from optuna_nas_morph.lineage import DONOR, INHERITED_EPOCHS, KIND, Kind
 from tests.benchmarks import inheritance, runs
-from tests.benchmarks.inheritance import Experiment, accuracy
+from tests.benchmarks.inheritance import Experiment, accuracy, moving_average
 
 NONE, LINEAGE = "no pruner", "LineagePruner()"
 
@@ -84,7 +84,13 @@ def search(e: Experiment, live: bool, search_lr: bool, name: str, seed: int) -> 
         generator = torch.Generator().manual_seed(1000 * seed + trial.number)
         optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=e.momentum, weight_decay=e.weight_decay)
         n_steps = e.epochs * math.ceil(len(x) / e.batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+        schedule: torch.optim.lr_scheduler.LRScheduler
+        if e.average is None:
+            schedule, average, judged = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps), None, network
+        else:
+            schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0)
+            average = moving_average(network, e.average * n_steps / e.epochs)
+            judged = average.module
         value = 0.0
         for epoch in range(e.epochs):
             network.train()
@@ -94,12 +100,14 @@ def search(e: Experiment, live: bool, search_lr: bool, name: str, seed: int) -> 
                 nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
-            value = accuracy(network, data.validation)
+                if average is not None:
+                    average.update_parameters(network)
+            value = accuracy(judged, data.validation)
             trial.report(value, epoch)
             if trial.should_prune():
-                publish_weights(trial, network)
+                publish_weights(trial, network, average=average)
                 raise optuna.TrialPruned
-        publish_weights(trial, network)
+        publish_weights(trial, network, average=average)
         return value
 
     pruner = LineagePruner() if live and name == LINEAGE else NopPruner()

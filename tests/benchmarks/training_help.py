@@ -8,8 +8,10 @@ inherits the weights of the one before and trains on. Of a seed, all arms have t
 batches; they differ in
 
 - ``moments``: new optimizer in every generation, or `inherit_optimizer`;
-- ``schedule``: a cosine from the full learning rate to 0 in every generation (restart), or one cosine over the whole
-  lineage, in which a generation begins at its `inherited_epochs` (continue).
+- ``schedule``: a cosine from the full learning rate to 0 in every generation (restart); one cosine over the whole
+  lineage, in which a generation begins at its `inherited_epochs` (continue); or the full learning rate all the time,
+  with the network judged by a moving average of its weights over an epoch, and the next generation going on from the
+  weights themselves (average: ``publish_weights(..., average=...)``).
 
 Every arm has every learning rate; the table has each arm at its own best one by the validation accuracy of the last
 generation, mean over seeds. Printed are means and standard deviations over seeds: of the test accuracy of the last
@@ -37,13 +39,12 @@ from typing import Any
 import numpy as np
 import optuna
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from optuna_nas_morph import (
     MorphSpace,
-    Network,
     encoding,
     inherit_optimizer,
     inherited_epochs,
@@ -53,6 +54,7 @@ from optuna_nas_morph import (
 )
 from optuna_nas_morph.spaces import Descendant
 from tests.benchmarks import runs
+from tests.benchmarks.inheritance import moving_average
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from fashion_mnist import from_npz
@@ -60,6 +62,7 @@ from quickstart import Data, digits  # examples are scripts, not a package
 
 BATCH_SIZE = 50
 MORPHISMS_PER_GENERATION = 2
+SCHEDULES = ("restart", "continue", "average")
 OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], tuple[float, ...]]] = {
     "SGD": (partial(torch.optim.SGD, momentum=0.9, weight_decay=1e-4), (0.03, 0.1, 0.3)),
     "AdamW": (partial(torch.optim.AdamW, weight_decay=1e-2), (0.003, 0.01, 0.03)),
@@ -86,7 +89,7 @@ def arms(optimizers: Sequence[str]) -> list[Arm]:
         Arm(optimizer, lr, schedule, moments)
         for optimizer, (_, lrs) in OPTIMIZERS.items()
         if optimizer in optimizers
-        for schedule, moments, lr in itertools.product(("restart", "continue"), ("new", "inherited"), lrs)
+        for schedule, moments, lr in itertools.product(SCHEDULES, ("new", "inherited"), lrs)
     ]
 
 
@@ -112,7 +115,7 @@ def lineage(space: MorphSpace, n_generations: int, seed: int) -> list[Descendant
     return result
 
 
-def evaluate(network: Network, split: tuple[Tensor, Tensor]) -> tuple[float, float]:
+def evaluate(network: nn.Module, split: tuple[Tensor, Tensor]) -> tuple[float, float]:
     """Accuracy and mean cross-entropy."""
     x, y = split
     network.eval()
@@ -136,12 +139,15 @@ def run(arm: Arm, seed: int, data: Data, n_generations: int, epochs: int) -> dic
         optimizer = make(network.parameters(), lr=arm.lr)
         if arm.moments == "inherited":
             inherit_optimizer(trial, network, optimizer)
-        start, horizon = (
-            (inherited_epochs(trial), n_generations * epochs) if arm.schedule == "continue" else (0, epochs)
-        )
+        start, horizon = {
+            "restart": (0, epochs),
+            "continue": (inherited_epochs(trial), n_generations * epochs),
+            "average": (0, math.inf),
+        }[arm.schedule]
         schedule = LambdaLR(
             optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * min(1, (start + step / steps) / horizon)))
         )
+        average = moving_average(network, steps) if arm.schedule == "average" else None
         order = torch.Generator().manual_seed(1000 * seed + trial.number)
         losses: list[float] = []
         for _ in range(epochs):
@@ -153,11 +159,14 @@ def run(arm: Arm, seed: int, data: Data, n_generations: int, epochs: int) -> dic
                 torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
+                if average is not None:
+                    average.update_parameters(network)
                 losses.append(float(loss.detach()))
-        publish_weights(trial, network, epochs=epochs, optimizer=optimizer)
+        publish_weights(trial, network, epochs=epochs, optimizer=optimizer, average=average)
         first_losses.append(float(np.mean(losses[:10])))
-        validation.append(evaluate(network, data.validation)[0])
-        test.append(evaluate(network, data.test))
+        judged = network if average is None else average.module
+        validation.append(evaluate(judged, data.validation)[0])
+        test.append(evaluate(judged, data.test))
         return validation[-1]
 
     # The name seeds the fresh weights and the draws of morphisms.
@@ -195,12 +204,13 @@ def at_best_lr(records: list[dict[str, Any]]) -> dict[str, tuple[float, dict[str
 def differences(optimizers: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """What is compared: a title, and the arms with and without it."""
     for optimizer in optimizers:
-        for schedule in ("restart", "continue"):
+        for schedule in SCHEDULES:
             base = f"{optimizer}, {schedule}, moments "
             yield f"{optimizer}, {schedule}: moments inherited - new", f"{base}inherited", f"{base}new"
         for moments in ("new", "inherited"):
             arm = f"{optimizer}, {{}}, moments {moments}".format
-            yield f"{optimizer}, moments {moments}: continue - restart", arm("continue"), arm("restart")
+            for schedule in SCHEDULES[1:]:
+                yield f"{optimizer}, moments {moments}: {schedule} - restart", arm(schedule), arm("restart")
 
 
 def main(arguments: list[str] | None = None) -> None:
