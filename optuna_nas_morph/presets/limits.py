@@ -14,7 +14,7 @@ N_PARAMETERS = 1_000_000
 FLOPS = 100_000_000
 N_NODES = 200
 """Nodes may grow to this number, or to twice those of the seed if that is larger."""
-N_MORPHISMS = 12
+N_MORPHISMS = 30
 """Longest chain of morphisms."""
 
 

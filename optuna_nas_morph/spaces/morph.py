@@ -36,6 +36,9 @@ from optuna_nas_morph.translation import Example, Module, translate
 FORMAT = "optuna-nas-morph/morph-space"
 VERSION = 1
 
+MOST_RANDOM_STEPS = 12
+"""Steps at most of a random walk from the seed, however long chains may be: what is long is to be grown by a search."""
+
 DEFAULT_MORPHISMS: tuple[Morphism, ...] = (
     Widen(1.5),
     Widen(2.0),
@@ -126,7 +129,7 @@ class MorphSpace:
 
     seed: Architecture
     morphisms: Sequence[Morphism] = DEFAULT_MORPHISMS
-    max_morphisms: int = 12
+    max_morphisms: int = 30
     max_parameters: int = 10_000_000
     max_flops: int = 10_000_000_000
     max_nodes: int = 200
@@ -168,7 +171,7 @@ class MorphSpace:
         example_input: Example,
         *,
         morphisms: Sequence[Morphism] | None = None,
-        max_morphisms: int = 12,
+        max_morphisms: int = 30,
         max_parameters: int | None = None,
         max_flops: int | None = None,
         max_nodes: int | None = None,
@@ -373,13 +376,13 @@ class MorphSpace:
         return Descendant((), self.seed)
 
     def random(self, rng: np.random.Generator) -> Descendant:
-        """The end of a random walk of any length from the seed, as far as the space goes."""
+        """The end of a random walk of any length from the seed, at most `MOST_RANDOM_STEPS`."""
         return self.random_lineage(rng)[-1]
 
     def random_lineage(self, rng: np.random.Generator) -> list[Descendant]:
-        """A random walk of any length from the seed: every architecture on it, the seed first."""
+        """The same walk as in `random`: every architecture on it, the seed first."""
         way = [self.first()]
-        for _ in range(int(rng.integers(1, self.max_morphisms + 1))):
+        for _ in range(int(rng.integers(1, min(self.max_morphisms, MOST_RANDOM_STEPS) + 1))):
             child = self.random_child(way[-1], rng)
             if child is not None:
                 way.append(child)

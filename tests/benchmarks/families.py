@@ -120,7 +120,8 @@ OPTIMIZERS: dict[type[Optimizer], tuple[dict[str, float], tuple[float, float], f
 }
 """Of each: its arguments, from where to where learning rates are searched, and a usual one."""
 
-IMAGE: dict[str, Any] = {"input_shape": (1, 8, 8), "n_classes": 10, "max_parameters": 100_000}
+MOST: dict[str, Any] = {"max_morphisms": 12}
+IMAGE: dict[str, Any] = {"input_shape": (1, 8, 8), "n_classes": 10, "max_parameters": 100_000} | MOST
 FAMILIES: dict[str, Family] = {
     "cnn": Family(digits, lambda: presets.cnn(width=8, depth=2, **IMAGE)),
     "resnet": Family(digits, lambda: presets.resnet(width=8, depth=2, **IMAGE)),
@@ -130,11 +131,13 @@ FAMILIES: dict[str, Family] = {
     "vit": Family(digits, lambda: presets.vit(**IMAGE), AdamW),
     "text": Family(
         docstrings,
-        lambda: presets.text_transformer((LENGTH,), len(MODULES), n_tokens=N_WORDS, depth=1, max_parameters=150_000),
+        lambda: presets.text_transformer(
+            (LENGTH,), len(MODULES), n_tokens=N_WORDS, depth=1, max_parameters=150_000, **MOST
+        ),
         AdamW,
     ),
-    "conv1d": Family(mnist_1d, lambda: presets.conv1d((1, 40), 10, width=4, depth=2, max_parameters=20_000)),
-    "mlp": Family(breast_cancer, lambda: presets.mlp((30,), 2, max_parameters=100_000)),
+    "conv1d": Family(mnist_1d, lambda: presets.conv1d((1, 40), 10, width=4, depth=2, max_parameters=20_000, **MOST)),
+    "mlp": Family(breast_cancer, lambda: presets.mlp((30,), 2, max_parameters=100_000, **MOST)),
 }
 
 

@@ -9,7 +9,8 @@ A search proposes architectures, and every arm trains them:
 inherited  short training with the weights of an ancestor; the search goes by these values and makes the proposals
 short      the same short training, each from scratch
 full       full training, each from scratch
-cut off    full training, each from scratch, in the order of the proposals until the FLOPs of ``inherited`` are spent
+cut off    full training, each from scratch, in the order of the proposals until the FLOPs of ``inherited`` are spent;
+           with --cut-off-epochs also trainings of other lengths: which is best at so many FLOPs nobody knows before
 random     random architectures instead of proposals, full training until the FLOPs of ``inherited`` are spent
 
 Outcomes, both chosen by validation accuracy and reported in test accuracy:
@@ -36,7 +37,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -321,6 +322,20 @@ def arm(e: Experiment, proposals: Mapping[int, Sequence[Mapping[str, Any]]], nam
     return {"rows": rows}
 
 
+def cut_off_arm(
+    e: Experiment,
+    proposals: Mapping[int, Sequence[Mapping[str, Any]]],
+    lengths: Mapping[str, int],
+    name: str,
+    seed: int,
+) -> runs.Record:
+    """Trainings of another length than full ones, cut off as those are."""
+    e = replace(e, full_epochs=lengths[name])
+    planned = [line | {"flops": line["flops"] / line["epochs"] * e.full_epochs} for line in proposals[seed]]
+    within = cut_off(planned, sum(line["flops"] for line in proposals[seed]))
+    return arm(e, {seed: within}, FULL, seed)
+
+
 def finals(e: Experiment, entries: Mapping[int, Mapping[str, Mapping[str, Any]]], name: str, seed: int) -> runs.Record:
     """All finalists of a seed, from scratch, each once for all arms that have chosen it."""
     data = e.data()
@@ -401,17 +416,17 @@ def report(results: Mapping[int, Mapping[str, Sequence[Mapping[str, Any]]]], e: 
         return lambda rows, _: sum(line[key] for line in rows) / unit
 
     lines = []
-    for name in ARMS:
-        outcomes = [column(name, deployable), column(name, finalist)]
+    for name in [name for name in next(iter(results.values())) if name not in (AGAIN, FINALS)]:
+        outcomes = [column(name, deployable)] + ([column(name, finalist)] if name in ARMS else [])
         ours = [column(INHERITED, deployable), column(INHERITED, finalist)]
         cells = [
             f"{column(name, lambda rows, _: len(rows)).mean():.1f}",
             f"{column(name, total('flops', 1e12)).mean():.3g}",
             f"{column(name, total('training seconds')).mean():.3g}",
         ]
-        for outcome, our in zip(outcomes, ours, strict=True):
+        for outcome, our in zip(outcomes, ours, strict=False):
             cells += [f"{outcome.mean():.2f} ± {outcome.std():.2f}", runs.difference(our, outcome, digits=2)]
-        lines.append([name, *cells])
+        lines.append([name, *cells, *[""] * (2 * len(ours) - 2 * len(outcomes))])
     header = [
         "",
         "networks",
@@ -459,6 +474,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--epochs-per-ancestor", type=int, default=0, help="of the search, more for each one that weights came through")
     add("--average", type=float, help="epochs that the search averages weights over, at a constant learning rate")
     add("--full-epochs", type=int, default=20)
+    add("--cut-off-epochs", type=int, nargs="+", default=[], help="other lengths of trainings that are cut off")
     add("--final-epochs", type=int, help="by default --full-epochs")
     add("--final-seeds", type=int, default=2)
     add("--top-k", type=int, default=3)
@@ -484,6 +500,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     proposals = {r["seed"]: r["rows"] for r in records}
     names = [SHORT, FULL, RANDOM] + ([AGAIN] if args.ceiling else [])
     records += go(partial(arm, e, proposals), names)
+    lengths = {f"{CUT_OFF}, {n} epochs": n for n in args.cut_off_epochs}
+    records += go(partial(cut_off_arm, e, proposals, lengths), list(lengths))
     results = by_arm(records)
     chosen = {
         seed: {k: v for name in ARMS for k, v in top(arms[name], e.top_k).items()} for seed, arms in results.items()

@@ -22,6 +22,6 @@ class TestCnn(PresetContract):
             "add_skip",
             "concat_skip",
         ),
-        limits=(12, 1_000_000, 179_347_456, 200),
-        digest="ae107127b15442018b447e3aeeb8a00c",
+        limits=(30, 1_000_000, 179_347_456, 200),
+        digest="b002a667586ddf17455e307ea30ebe89",
     )

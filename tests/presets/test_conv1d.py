@@ -24,6 +24,6 @@ class TestConv1d(PresetContract):
             "insert_squeeze_excite:4",
             "branch:concat",
         ),
-        limits=(12, 1_000_000, 100_000_000, 200),
-        digest="ba770d3a8d5f29f34c8b81ad445a988a",
+        limits=(30, 1_000_000, 100_000_000, 200),
+        digest="6d88a306a5e3937365e170b0f63f5397",
     )

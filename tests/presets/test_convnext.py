@@ -29,8 +29,8 @@ class TestConvNeXt(PresetContract):
             "grow_kernel:2,11",
             "add_skip",
         ),
-        limits=(12, 1_958_208, 588_029_952, 200),
-        digest="8163a959d4a07d587f755160c55bf14f",
+        limits=(30, 1_958_208, 588_029_952, 200),
+        digest="7fe0de6475cfd62674dc11e1cdf64913",
     )
 
 

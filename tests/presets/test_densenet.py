@@ -25,8 +25,8 @@ class TestDenseNet(PresetContract):
             "insert_squeeze_excite:4",
             "branch:concat",
         ),
-        limits=(12, 1_000_000, 694_253_568, 200),
-        digest="8797f8cdc684efb70cb0fa991ecd3d9e",
+        limits=(30, 1_000_000, 694_253_568, 200),
+        digest="d0f348cc63f32154efee5656d79d8da2",
     )
 
 

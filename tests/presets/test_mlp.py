@@ -25,8 +25,8 @@ class TestMlp(PresetContract):
         input_shape=(20,),
         fingerprint="cb895ce2bf3679c8b847106d55792ee0",
         morphisms=("widen:1.5", "widen:2", "deepen:relu", "insert_residual_block:3", "add_skip", "concat_skip"),
-        limits=(12, 1_000_000, 100_000_000, 200),
-        digest="3993ed4be8703e5c201b26ab18cc94c8",
+        limits=(30, 1_000_000, 100_000_000, 200),
+        digest="f628d9ab04e53e040846169c01fb7f28",
     )
 
 

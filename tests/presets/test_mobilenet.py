@@ -33,8 +33,8 @@ class TestMobileNet(PresetContract):
             "add_skip",
             "ungroup",
         ),
-        limits=(12, 1_643_840, 483_688_448, 200),
-        digest="c043079159e03c6a8d44337542b3524b",
+        limits=(30, 1_643_840, 483_688_448, 200),
+        digest="474e915d6d5e8bcad68681f382aa451d",
     )
 
 

@@ -25,8 +25,8 @@ class TestResNet(PresetContract):
             "insert_squeeze_excite:4",
             "branch:add",
         ),
-        limits=(12, 2_497_344, 800_104_448, 200),
-        digest="b8073e050d5adc653ee5075fd44f591f",
+        limits=(30, 2_497_344, 800_104_448, 200),
+        digest="e60dc6a69cc8c455e46a743789f682c7",
     )
 
 

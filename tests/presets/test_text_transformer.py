@@ -32,8 +32,8 @@ class TestTextTransformer(PresetContract):
             "widen_head:1.5",
             "insert_transformer_block:4",
         ),
-        limits=(12, 1_000_000, 134_238_208, 200),
-        digest="9e65a9e879216dc48b4c6df6a4259352",
+        limits=(30, 1_000_000, 134_238_208, 200),
+        digest="b3355e773503ec7b6037f71fb7703fd2",
     )
 
     def batch(self, n: int, shape: Shape, generator: torch.Generator | None = None) -> Tensor:

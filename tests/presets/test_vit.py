@@ -28,8 +28,8 @@ class TestViT(PresetContract):
             "widen_head:1.5",
             "insert_transformer_block:4",
         ),
-        limits=(12, 1_000_000, 140_529_664, 200),
-        digest="a194989dc6a29c8cdb5373f63949fe32",
+        limits=(30, 1_000_000, 140_529_664, 200),
+        digest="3c77c4789e10a2eb753957941be82069",
     )
 
 

@@ -18,6 +18,7 @@ from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.ir.ops import Input, Linear
 from optuna_nas_morph.morphisms import AddSkip, Deepen, GrowKernel, InsertResidualBlock, Widen
 from optuna_nas_morph.spaces import DEFAULT_MORPHISMS, Descendant, MorphSpace, Step
+from optuna_nas_morph.spaces.morph import MOST_RANDOM_STEPS
 from tests.morphisms.architectures import HAND_MADE, RELU, graph
 from tests.strategies import example_architectures
 
@@ -329,7 +330,7 @@ OTHERS: dict[str, tuple[MorphSpace, str]] = {
     ),
     "limits": (
         MorphSpace(SEED, [Widen(2.0), Deepen()], max_morphisms=3, max_nodes=50),
-        "max_morphisms is 3, not 12; max_nodes is 50, not 200",
+        "max_morphisms is 3, not 30; max_nodes is 50, not 200",
     ),
 }
 
@@ -372,7 +373,7 @@ def test_no_limit_on_activation_bytes_leaves_descriptions_as_they_were() -> None
 
 
 def test_the_digest_does_not_change_between_versions() -> None:
-    assert MorphSpace(SEED).digest == "7440a058706b94cbc4a02d5f60db0f07"
+    assert MorphSpace(SEED, max_morphisms=12).digest == "7440a058706b94cbc4a02d5f60db0f07"
     assert len(MorphSpace(SEED).digest) == 32
 
 
@@ -427,6 +428,16 @@ def test_random_members_are_members_and_all_of_them() -> None:
         assert space.replay(member.steps) == member.architecture
     everything = {m.fingerprint for m in space.members()}
     assert {m.fingerprint for m in drawn} == everything - {SEED.fingerprint}
+
+
+def test_random_walks_are_short_in_a_space_of_long_chains() -> None:
+    space = MorphSpace(SEED, [Widen(1.5)], max_morphisms=40, max_parameters=10**9, max_flops=10**12)
+    rng = np.random.default_rng(0)
+    assert {len(space.random(rng).steps) for _ in range(200)} == set(range(1, MOST_RANDOM_STEPS + 1))
+    member = space.random(rng)
+    while (child := space.random_child(member, rng)) is not None:
+        member = child
+    assert len(member.steps) == 40
 
 
 def test_random_children_stay_in_the_space() -> None:
