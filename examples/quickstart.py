@@ -18,6 +18,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from optuna_nas_morph import (
     LineagePruner,
@@ -62,7 +63,7 @@ def small_space() -> MorphSpace:
 
 
 def train_one_epoch(
-    network: nn.Module, optimizer: torch.optim.Optimizer, schedule: torch.optim.lr_scheduler.LRScheduler, data: Data
+    network: nn.Module, optimizer: torch.optim.Optimizer, after_step: Callable[[], object], data: Data
 ) -> None:
     x, y = data.train
     network.train()
@@ -71,7 +72,7 @@ def train_one_epoch(
         F.cross_entropy(network(x[batch]), y[batch]).backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        schedule.step()
+        after_step()
 
 
 def accuracy(network: nn.Module, split: tuple[Tensor, Tensor]) -> float:
@@ -82,28 +83,30 @@ def accuracy(network: nn.Module, split: tuple[Tensor, Tensor]) -> float:
     return n_right / len(x)
 
 
-def sgd(
-    network: nn.Module, lr: float, epochs: int, data: Data
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """Momentum, and a learning rate that falls to 0 along a cosine."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=1e-4)
-    n_steps = epochs * math.ceil(len(data.train[0]) / BATCH_SIZE)
-    return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
+def n_batches(data: Data) -> int:
+    return math.ceil(len(data.train[0]) / BATCH_SIZE)
+
+
+def sgd(network: nn.Module, lr: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=1e-3)
 
 
 def make_objective(space: MorphSpace, data: Data, epochs: int = EPOCHS) -> Callable[[optuna.Trial], float]:
+    """Training at a constant learning rate, which children go on with, judged by the average weights of an epoch."""
+
     def objective(trial: optuna.Trial) -> float:
         network = suggest_network(trial, space)  # carries its parent's weights
         lr = trial.suggest_float("lr", 1e-3, 0.3, log=True)  # tuned jointly with the architecture
-        optimizer, schedule = sgd(network, lr, epochs, data)
+        optimizer = sgd(network, lr)
+        average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / n_batches(data)), use_buffers=True)
         for epoch in range(epochs):
-            train_one_epoch(network, optimizer, schedule, data)
-            trial.report(accuracy(network, data.validation), epoch)
+            train_one_epoch(network, optimizer, lambda: average.update_parameters(network), data)
+            trial.report(accuracy(average.module, data.validation), epoch)
             if trial.should_prune():
-                publish_weights(trial, network)
+                publish_weights(trial, network, average=average)
                 raise optuna.TrialPruned
-        publish_weights(trial, network)
-        return accuracy(network, data.validation)
+        publish_weights(trial, network, average=average)
+        return accuracy(average.module, data.validation)
 
     return objective
 
@@ -133,9 +136,10 @@ def best_from_scratch(space: MorphSpace, epochs: int, data: Data) -> Network:
     networks: list[Network] = []
     for lr in (0.01, 0.03, 0.1, 0.3):
         network = suggest_network(optuna.trial.FixedTrial({"arch/n": 0}), space)  # outside of a study: fresh weights
-        optimizer, schedule = sgd(network, lr, epochs, data)
+        optimizer = sgd(network, lr)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * n_batches(data))
         for _ in range(epochs):
-            train_one_epoch(network, optimizer, schedule, data)
+            train_one_epoch(network, optimizer, schedule.step, data)
         networks.append(network)
     return max(networks, key=lambda network: accuracy(network, data.validation))
 

@@ -12,7 +12,7 @@ from tests.benchmarks.inheritance import CUT_OFF, FULL, INHERITED, RANDOM, SHORT
 
 TINY = [
     *("--seeds", "1", "--trials", "4", "--startup", "2", "--epochs", "1", "--full-epochs", "2", "--final-seeds", "2"),
-    *("--top-k", "1", "--max-morphisms", "2", "--max-parameters", "3000", "--ceiling"),
+    *("--top-k", "1", "--max-morphisms", "2", "--max-parameters", "3000", "--ceiling", "--cut-off-epochs", "1", "4"),
 ]
 
 
@@ -67,7 +67,7 @@ def test_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     out = tmp_path / "runs.jsonl"
     inheritance.main([*TINY, "--out", str(out)])
     table = capsys.readouterr().out
-    for name in inheritance.ARMS:
+    for name in (*inheritance.ARMS, "cut off, 1 epochs", "cut off, 4 epochs"):
         assert f"\n{name} " in table
     assert "full training, another seed" in table
     # Nothing is trained again, and the same is said.
@@ -88,6 +88,18 @@ def test_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     for name in (CUT_OFF, RANDOM):
         assert len(arms[name]) == 1 or sum(r["flops"] for r in arms[name]) <= limit
     assert arms[INHERITED][-1]["inherited epochs"] > 0
+    # As many epochs as the search trained allow all of it; those of another length are the first ones, no others.
+    assert [r["fingerprint"] for r in arms["cut off, 1 epochs"]] == [r["fingerprint"] for r in arms[SHORT]]
+    assert {r["epochs"] for r in arms["cut off, 4 epochs"]} == {4}
+    assert len(arms["cut off, 4 epochs"]) == 1
+    assert arms["cut off, 4 epochs"][0]["fingerprint"] == arms[SHORT][0]["fingerprint"]
+
+
+def test_the_average_is_what_is_judged() -> None:
+    # Over the last epoch: nothing of the start is left after many of them, and it is not the weights themselves.
+    plain, averaged = searched(), searched("--average", "1")
+    assert [row["fingerprint"] for row in plain][:2] == [row["fingerprint"] for row in averaged][:2]
+    assert [row["validation"] for row in plain] != [row["validation"] for row in averaged]
 
 
 def test_one_schedule_through_a_line() -> None:

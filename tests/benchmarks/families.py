@@ -148,7 +148,7 @@ def train(family: Family, network: nn.Module, lr: float, epochs: int, data: Data
     n_steps = epochs * math.ceil(len(data.train[0]) / BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, n_steps)
     for _ in range(epochs):
-        train_one_epoch(network, optimizer, schedule, data)
+        train_one_epoch(network, optimizer, schedule.step, data)
         yield accuracy(network, data.validation)
 
 
