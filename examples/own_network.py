@@ -10,7 +10,15 @@ import argparse
 
 import optuna
 import torch
-from quickstart import Data, accuracy, digits, sgd, train_one_epoch  # the data and the training loop
+from quickstart import (  # the data and the training loop
+    Data,
+    accuracy,
+    digits,
+    moving_average,
+    n_batches,
+    sgd,
+    train_one_epoch,
+)
 from torch import Tensor, nn
 
 from optuna_nas_morph import (
@@ -60,9 +68,10 @@ def trained_once(data: Data, epochs: int) -> nn.Module:
     """The network that one has; the same one in every process that shares the study."""
     torch.manual_seed(0)
     network = OwnNetwork()
-    optimizer, schedule = sgd(network, 0.1, epochs, data)
+    optimizer = sgd(network, 0.1)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * n_batches(data))
     for _ in range(epochs):
-        train_one_epoch(network, optimizer, schedule, data)
+        train_one_epoch(network, optimizer, schedule.step, data)
     return network.eval()
 
 
@@ -81,12 +90,13 @@ def main() -> None:
 
     def objective(trial: optuna.Trial) -> float:
         network = suggest_network(trial, space)  # the first trial computes what `own` does
-        optimizer, schedule = sgd(network, trial.suggest_float("lr", 1e-3, 0.3, log=True), args.epochs, data)
+        optimizer = sgd(network, trial.suggest_float("lr", 1e-3, 0.3, log=True))
+        average = moving_average(network, n_batches(data))
         for epoch in range(args.epochs):
-            train_one_epoch(network, optimizer, schedule, data)
-            trial.report(accuracy(network, data.validation), epoch)
-        publish_weights(trial, network, optimizer=optimizer)
-        return accuracy(network, data.validation)
+            train_one_epoch(network, optimizer, lambda: average.update_parameters(network), data)
+            trial.report(accuracy(average.module, data.validation), epoch)
+        publish_weights(trial, network, average=average)
+        return accuracy(average.module, data.validation)
 
     study = optuna.create_study(
         storage="sqlite:///own_network.db",

@@ -91,6 +91,11 @@ def sgd(network: nn.Module, lr: float) -> torch.optim.Optimizer:
     return torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, weight_decay=1e-3)
 
 
+def moving_average(network: nn.Module, n_steps: float) -> AveragedModel:
+    """Of weights and running statistics, exponential, over about so many steps."""
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / n_steps), use_buffers=True)
+
+
 def make_objective(space: MorphSpace, data: Data, epochs: int = EPOCHS) -> Callable[[optuna.Trial], float]:
     """Training at a constant learning rate, which children go on with, judged by the average weights of an epoch."""
 
@@ -98,7 +103,7 @@ def make_objective(space: MorphSpace, data: Data, epochs: int = EPOCHS) -> Calla
         network = suggest_network(trial, space)  # carries its parent's weights
         lr = trial.suggest_float("lr", 1e-3, 0.3, log=True)  # tuned jointly with the architecture
         optimizer = sgd(network, lr)
-        average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / n_batches(data)), use_buffers=True)
+        average = moving_average(network, n_batches(data))
         for epoch in range(epochs):
             train_one_epoch(network, optimizer, lambda: average.update_parameters(network), data)
             trial.report(accuracy(average.module, data.validation), epoch)

@@ -33,7 +33,7 @@ from optuna_nas_morph.weights import WeightRecord, WeightStore, optimizers, reso
 from optuna_nas_morph.weights.inherit import check_weights, inherit, inherit_moments
 from optuna_nas_morph.weights.moments import Moments, check_moments
 from optuna_nas_morph.weights.probe import calibrated, check_probe, drift
-from optuna_nas_morph.weights.wrappers import parameters_of, state_dict_of
+from optuna_nas_morph.weights.wrappers import average_of, parameters_of, state_dict_of
 
 
 @overload
@@ -181,32 +181,34 @@ def publish_weights(
         average:
             The network with averaged weights, such as a :class:`torch.optim.swa_utils.AveragedModel` of it, if the
             trial's value is that of the average. Then `load_network` and `best_network` return the average, and
-            children go on from ``network``.
+            children go on from ``network``. Batch norms need averaged statistics too: ``use_buffers=True``, or
+            :func:`torch.optim.swa_utils.update_bn` before. A model that has averaged nothing yet is no average.
         store:
             Where to; by default the store of the study (the pruner's, the recorded one, or a default directory).
 
     Returns:
-        The committed record; :obj:`None` where nothing was stored: outside of a study; where weights or moments are not
-        finite (a training that diverged); and where the store cannot be written (a full disk). The last two are noted
-        in the user attribute ``nasmorph:unpublished`` and warned of; the trial keeps its value, and has no heirs.
+        The committed record; :obj:`None` where nothing was stored: outside of a study; where weights, moments or the
+        average are not finite (a training that diverged); and where the store cannot be written (a full disk). The last
+        two are noted in the user attribute ``nasmorph:unpublished`` and warned of; the trial keeps its value, and has
+        no heirs.
 
     Raises:
         WeightsMismatchError: If the network, or the average, is not that of the trial's architecture.
         StoreError: If the store is not the one of the study.
-        TypeError: If the optimizer is none of those named.
+        TypeError: If the optimizer is none of those named, or the average no module.
         ValueError: If the optimizer trains none of the network's parameters.
     """
     if epochs is not None and not epochs >= 0:
         raise ValueError(f"epochs must be a non-negative number but got {epochs!r}.")
+    if average is not None and not isinstance(average, nn.Module):
+        raise TypeError(f"average must be a module or None but got {type(average).__name__}.")
     if not isinstance(trial, optuna.Trial):
         return None
     frozen = trial.storage.get_trial(trial._trial_id)
     architecture = _recorded_architecture(frozen)
     weights = state_dict_of(network, architecture)
     check_weights(architecture, weights)
-    averaged = None if average is None else state_dict_of(average, architecture)
-    if averaged is not None:
-        check_weights(architecture, averaged)
+    averaged = None if average is None else average_of(average, architecture, weights)
     if epochs is None:
         budget = frozen.user_attrs.get(lineage.BUDGET)
         epochs = float(len(frozen.intermediate_values)) if frozen.intermediate_values else budget

@@ -494,15 +494,28 @@ def test_an_average_of_another_network_is_refused() -> None:
     study = make_study()
     trial, network = start(study, SEED)
     other = AveragedModel(Network(CNN_SPACE.seed))
-    with pytest.raises(WeightsMismatchError, match=r"weights must hold 'a.weight' but do not"):
+    with pytest.raises(
+        WeightsMismatchError, match=r"average must be of the trial's network: weights must hold 'a.weight' but do not"
+    ):
         publish_weights(trial, network, epochs=1, average=other)
+    with pytest.raises(TypeError, match="average must be a module or None but got OrderedDict"):
+        publish_weights(trial, network, epochs=1, average=network.state_dict())  # type: ignore[arg-type]
     assert WeightStore.record(study.trials[0]) is None
+
+
+def test_what_has_averaged_nothing_yet_is_no_average() -> None:
+    study = make_study()
+    trial, network = start(study, SEED)
+    average = AveragedModel(network)
+    shift(network, 1)
+    publish_weights(trial, network, epochs=1, average=average)
+    assert same_weights(load_network(study, study.trials[0]), network)
 
 
 def test_an_average_that_is_not_finite_is_not_published() -> None:
     study = make_study()
     trial, network = start(study, SEED)
-    average = AveragedModel(network)
+    average = averaged(network)
     with torch.no_grad():
         average.module.a.weight.fill_(torch.nan)
     with pytest.warns(UserWarning, match="Trial 0 does not become a donor: weights 'average:a.weight' must be finite"):

@@ -13,6 +13,7 @@ import optuna
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from optuna_nas_morph import (
     LineagePruner,
@@ -125,6 +126,33 @@ def test_weights_and_moments_of_opaque_parts_are_inherited(tmp_path: Path) -> No
         mine, theirs = (opt.state[net.get_parameter(name)][key] for opt, net in ((new, child), (optimizer, network)))
         assert torch.equal(mine, theirs) and mine.abs().sum() > 0
     trained(child, new)
+
+
+class Counted(nn.Module):
+    """An embedding by positions, which are a buffer of integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("positions", torch.arange(63))
+        self.scale = nn.Embedding(63, 6)
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(x * self.scale(self.positions).mean(0)))
+
+
+def test_integers_are_not_averaged() -> None:
+    space = MorphSpace.from_module(Counted(), torch.zeros(2, 6))
+    study = optuna.create_study(sampler=quick_sampler())
+    trial = study.ask()
+    network = suggest_network(trial, space)
+    (positions,) = (name for name, t in network.state_dict().items() if not t.is_floating_point())
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.95), use_buffers=True)
+    for _ in range(60):
+        average.update_parameters(network)
+    publish_weights(trial, network, epochs=1, average=average)
+    study.tell(trial, 1.0)
+    assert torch.equal(load_network(study, study.trials[0], space=space).state_dict()[positions], torch.arange(63))
 
 
 def test_drift_is_measured_through_opaque_parts(tmp_path: Path) -> None:

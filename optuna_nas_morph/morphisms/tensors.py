@@ -68,16 +68,13 @@ def take(tensor: Tensor, axis: int, sources: np.ndarray, fresh: Tensor | None) -
             used. :obj:`None` where every entry has an old position.
     """
     taken = tensor.index_select(axis, torch.as_tensor(sources.clip(min=0)))
-    return taken if fresh is None else replaced(taken, axis, np.flatnonzero(sources < 0), fresh)
-
-
-def replaced(tensor: Tensor, axis: int, positions: np.ndarray, fresh: Tensor) -> Tensor:
-    """Entries at some positions along an axis from another tensor, which may be larger along others."""
+    if fresh is None:
+        return taken
     for k, n in enumerate(tensor.shape):
         if k != axis:
             fresh = fresh.narrow(k, 0, n)
-    new = torch.as_tensor(positions)
-    return tensor.index_copy(axis, new, fresh.index_select(axis, new))
+    new = torch.as_tensor(np.flatnonzero(sources < 0))
+    return taken.index_copy(axis, new, fresh.index_select(axis, new))
 
 
 def identity_kernel(n_out: int, n_in: int, kernel_size: tuple[int, ...]) -> Tensor:

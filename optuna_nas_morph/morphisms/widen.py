@@ -14,12 +14,12 @@ from optuna_nas_morph.errors import MorphismError
 from optuna_nas_morph.ir import Architecture
 from optuna_nas_morph.ir.ops import Op
 from optuna_nas_morph.morphisms.base import Morphism, Site, Weights
-from optuna_nas_morph.morphisms.tensors import draw, float_dtype, replaced, take
+from optuna_nas_morph.morphisms.tensors import draw, take
 
 SIDES = ("pairs", "copy", "zero")
 
 _FIRST, _SECOND = -2, -3
-"""Sources of new units that come in pairs; one without a partner, or on no side a copy, has -1."""
+"""Sources of the two units of a pair; a new unit without a source or a partner has -1."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,15 @@ class Widen(Morphism):
                 tensor = weights[full_name]
                 if out is not None and "out" in param.axes:
                     axis = param.axes.index("out")
-                    fresh = None if self.side == "copy" else draw(child.params[full_name], rng, float_dtype(weights))
+                    fresh = None if self.side == "copy" else draw(child.params[full_name], rng, tensor.dtype)
                     tensor = take(tensor, axis, out, None if fresh is None else _paired(fresh, axis, out, 1.0))
                 if into is not None and "in" in param.axes:
                     axis = param.axes.index("in")
-                    tensor = _take_in(tensor, axis, into, rng)
-                    if self.side == "pairs":
-                        fresh = draw(child.params[full_name], rng, float_dtype(weights))
-                        tensor = replaced(tensor, axis, np.flatnonzero(into < -1), _paired(fresh, axis, into, -1.0))
+                    if self.side == "copy":
+                        tensor = _split(tensor, axis, into, rng)
+                    else:
+                        fresh = draw(child.params[full_name], rng, tensor.dtype) if self.side == "pairs" else None
+                        tensor = take(tensor, axis, into, _cancelling(tensor, axis, into, fresh))
                 result[full_name] = tensor
         return {name: result[name] for name in child.params}
 
@@ -142,19 +143,22 @@ def _paired(fresh: Tensor, axis: int, sources: np.ndarray, sign: float) -> Tenso
     return fresh.index_copy(axis, second, sign * fresh.index_select(axis, first))
 
 
-def _take_in(tensor: Tensor, axis: int, sources: np.ndarray, rng: np.random.Generator) -> Tensor:
-    """Entries along an input axis from their old positions, split among copies; 0 for those without one."""
+def _cancelling(tensor: Tensor, axis: int, sources: np.ndarray, fresh: Tensor | None) -> Tensor:
+    """How consumers read new units: the two of a pair with opposite weights, those without a partner not at all."""
+    if fresh is None:
+        return tensor.new_zeros([len(sources) if k == axis else n for k, n in enumerate(tensor.shape)])
+    return _paired(fresh, axis, sources, -1.0).index_fill(axis, torch.as_tensor(np.flatnonzero(sources == -1)), 0.0)
+
+
+def _split(tensor: Tensor, axis: int, sources: np.ndarray, rng: np.random.Generator) -> Tensor:
+    """Entries along an input axis from their old positions, split among copies."""
     n_outputs, n_old = tensor.shape[0], tensor.shape[axis]
-    known = sources >= 0
-    positions = sources.clip(min=0)
-    n_copies = np.bincount(positions[known], minlength=n_old)
+    split = np.bincount(sources, minlength=n_old)[sources] > 1
     shares = np.ones((n_outputs, len(sources)))
-    split = known & (n_copies[positions] > 1)
     shares[:, split] = rng.uniform(0.5, 1.5, (n_outputs, int(split.sum())))
-    shares[:, ~known] = 0.0
     totals = np.zeros((n_outputs, n_old))
-    np.add.at(totals.T, positions, shares.T)
-    shares /= totals[:, positions]
+    np.add.at(totals.T, sources, shares.T)
+    shares /= totals[:, sources]
     view = [1] * tensor.dim()
     view[0], view[axis] = shares.shape
-    return tensor.index_select(axis, torch.as_tensor(positions)) * torch.as_tensor(shares.reshape(view)).to(tensor)
+    return tensor.index_select(axis, torch.as_tensor(sources)) * torch.as_tensor(shares.reshape(view)).to(tensor)

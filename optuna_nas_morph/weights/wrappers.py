@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from optuna_nas_morph.errors import WeightsMismatchError
 from optuna_nas_morph.ir import Architecture
+from optuna_nas_morph.weights.inherit import check_weights
 
 _WRAPPER = re.compile(r"(^|\.)(module|_orig_mod)\.")
 """What ``DataParallel``, ``DistributedDataParallel`` and ``torch.compile`` put into a name."""
@@ -34,8 +35,28 @@ def state_dict_of(network: nn.Module, architecture: Architecture) -> dict[str, T
     tensors = network.state_dict()
     for prefix, module in network.named_modules():
         if isinstance(module, AveragedModel):
-            del tensors[f"{prefix}.n_averaged" if prefix else "n_averaged"]
+            tensors.pop(f"{prefix}.n_averaged" if prefix else "n_averaged", None)
     return {_plain(n, architecture.params): tensor.detach() for n, tensor in tensors.items()}
+
+
+def average_of(
+    average: nn.Module, architecture: Architecture, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor] | None:
+    """Averaged weights; :obj:`None` while nothing has been averaged.
+
+    What is not in floating point (an index, a counter) has no average and is taken from the weights themselves.
+
+    Raises:
+        WeightsMismatchError: If they are not of the architecture.
+    """
+    try:
+        averaged = state_dict_of(average, architecture)
+        check_weights(architecture, averaged)
+    except WeightsMismatchError as e:
+        raise WeightsMismatchError(f"average must be of the trial's network: {e}") from e
+    if any(isinstance(m, AveragedModel) and not m.n_averaged for m in average.modules()):
+        return None
+    return {name: tensor if tensor.is_floating_point() else weights[name] for name, tensor in averaged.items()}
 
 
 def parameters_of(network: nn.Module, architecture: Architecture) -> dict[str, nn.Parameter]:

@@ -48,7 +48,7 @@ import torch
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from optuna_nas_morph import (
     Architecture,
@@ -78,7 +78,7 @@ from tests.benchmarks import runs
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from fashion_mnist import from_npz
-from quickstart import Data, accuracy, digits  # examples are scripts, not a package
+from quickstart import Data, accuracy, digits, moving_average  # examples are scripts, not a package
 
 INHERITED, SHORT, FULL, AGAIN, CUT_OFF, RANDOM = "inherited", "short", "full", "full again", "cut off", "random"
 ARMS = (INHERITED, SHORT, FULL, CUT_OFF, RANDOM)
@@ -207,11 +207,6 @@ def train(
 def flops(architecture: Architecture, data: Data, epochs: int) -> float:
     """Of a training: a step takes about three times the matrix products of a forward pass."""
     return 3.0 * architecture.flops * len(data.train[0]) * epochs
-
-
-def moving_average(network: nn.Module, n_steps: float) -> AveragedModel:
-    """Of weights and running statistics, exponential, over about so many steps."""
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(1 - 1 / n_steps), use_buffers=True)
 
 
 def row(network: Network, data: Data, epochs: int, seconds: float, params: Mapping[str, Any]) -> dict[str, Any]:

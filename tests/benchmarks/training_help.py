@@ -54,11 +54,10 @@ from optuna_nas_morph import (
 )
 from optuna_nas_morph.spaces import Descendant
 from tests.benchmarks import runs
-from tests.benchmarks.inheritance import moving_average
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from fashion_mnist import from_npz
-from quickstart import Data, digits  # examples are scripts, not a package
+from quickstart import Data, digits, moving_average  # examples are scripts, not a package
 
 BATCH_SIZE = 50
 MORPHISMS_PER_GENERATION = 2

@@ -41,6 +41,7 @@ from tests.morphisms.same_function import difference, in_float32, random_weights
 
 MORPHISMS: tuple[Morphism, ...] = (
     *DEFAULT_MORPHISMS,
+    Widen(1.5, "copy"),
     Widen(1.7, "zero"),
     Deepen("linear"),
     Deepen("gelu"),

@@ -141,8 +141,8 @@ def test_pruning_channels_that_nothing_reads_is_exact() -> None:
     assert difference(parent, weights, child, after, train=False) <= 1e-12
 
 
-@pytest.mark.parametrize("side", ["copy", "zero"])
-@pytest.mark.parametrize("name", sorted(set(HAND_MADE) - {"gate"}))  # there a layer reads and makes one group
+@pytest.mark.parametrize("side", ["pairs", "copy", "zero"])
+@pytest.mark.parametrize("name", sorted(set(HAND_MADE) - {"gate", "mlp"}))  # there a layer reads and makes one group
 def test_pruning_what_was_widened_gives_the_parent_back(name: str, side: str) -> None:
     parent, widen = HAND_MADE[name], Widen(2.0, side)
     for site in widen.sites(parent):

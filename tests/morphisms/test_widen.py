@@ -251,6 +251,18 @@ def test_zero_side_leaves_old_weights_alone() -> None:
     assert torch.equal(after["bn.running_var"][6:], torch.ones(3, dtype=torch.float64))
 
 
+@pytest.mark.parametrize("side", ["pairs", "copy", "zero"])
+def test_every_tensor_keeps_its_type(side: str) -> None:
+    # Norms are often kept in single precision while the rest is in half.
+    weights = {
+        name: tensor.float() if name.startswith("bn") else tensor.bfloat16()
+        for name, tensor in random_weights(MLP, np.random.default_rng(0)).items()
+    }
+    widen = Widen(1.5, side)
+    after = widen.transfer(MLP, widen.apply(MLP, ("a",)), ("a",), weights, np.random.default_rng(1))
+    assert {name: tensor.dtype for name, tensor in after.items()} == {n: t.dtype for n, t in weights.items()}
+
+
 # Where it is refused.
 
 
