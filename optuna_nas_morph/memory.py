@@ -73,8 +73,9 @@ def estimate(
     ``activations`` are exactly what autograd saves in eager mode on the CPU, in float32 and float64. On CUDA the mask
     of a dropout takes a quarter of that, and batch norm and attention may keep a few more statistics. Mixed precision,
     checkpointing and compilation save less.
-    Not estimated: the loss, gradients of activations (about the largest layers' at the peak), and what libraries take
-    (the CUDA context, cuDNN's workspaces, fragmentation). The sampler learns from measured peaks how much all that is.
+    Not estimated: the loss, gradients of activations (about the largest layers' at the peak), averaged copies of the
+    parameters, and what libraries take (the CUDA context, cuDNN's workspaces, fragmentation). The sampler learns from
+    measured peaks how much all that is.
 
     Args:
         network:

@@ -81,9 +81,9 @@ class LineagePruner(BasePruner):
         *,
         store: WeightStore | None = None,
         n_steps: int | None = None,
-        alpha: float = 0.1,
-        top: float = 0.25,
-        checks: Sequence[float] = (0.25, 0.5),
+        alpha: float = 0.2,
+        top: float = 0.1,
+        checks: Sequence[float] = (0.125, 0.25, 0.375, 0.5),
     ) -> None:
         if wrapped is not None and not isinstance(wrapped, BasePruner):
             raise TypeError(f"wrapped must be an Optuna pruner or None but got {type(wrapped).__name__}.")

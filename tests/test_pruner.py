@@ -111,7 +111,7 @@ def test_its_rule(n: int, n_pruned: int, seed: int, alpha: float, top: float, up
     pruner = LineagePruner(n_steps=8, alpha=alpha, top=top)
     for k in range(1, 9):
         trial = running([sign * v for v in now[:k]], first_step=first_step)
-        expected = n > 0 and k in (2, 4) and naive(done, n_pruned, now[:k], alpha, top)
+        expected = n > 0 and k in (1, 2, 3, 4) and naive(done, n_pruned, now[:k], alpha, top)
         assert decides(pruner, finished, trial, direction) == expected
         assert decides(pruner, finished[::-1], trial, direction) == expected  # whatever the order
 
@@ -145,8 +145,10 @@ def test_too_few_trials_say_nothing() -> None:
     assert not decides(LineagePruner(n_steps=4), [], running([-1e9]))
     assert not decides(LineagePruner(n_steps=4), [trial_of([0.0, 1.0], inherited=1)] * 20, running([-1e9]))
     finished = [trial_of([0.0, 0.0, 0.0, 1.0])] * 9
-    assert not decides(LineagePruner(), finished[:8], running([-100.0]))
-    assert decides(LineagePruner(), finished, running([-100.0]))  # 9 = 1 / 0.1 - 1
+    assert not decides(LineagePruner(), finished[:3], running([-100.0]))
+    assert decides(LineagePruner(), finished[:4], running([-100.0]))  # 4 = 1 / 0.2 - 1
+    assert not decides(LineagePruner(alpha=0.1), finished[:8], running([-100.0]))
+    assert decides(LineagePruner(alpha=0.1), finished, running([-100.0]))  # 9 = 1 / 0.1 - 1
 
 
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
@@ -202,7 +204,7 @@ def test_future_winners_are_lost_as_seldom_as_promised() -> None:
         rng = np.random.default_rng(seed)
         done = noisy(75, rng)
         new = next(curve for curve in noisy(1000, rng) if sum(other[-1] > curve[-1] for other in done) < 19)
-        lost += decides(LineagePruner(n_steps=8, alpha=0.2), [trial_of(c) for c in done], running(new[:4]))
+        lost += decides(LineagePruner(n_steps=8, alpha=0.2, top=0.25), [trial_of(c) for c in done], running(new[:4]))
     assert 0.14 < lost / 400 < 0.26  # three standard deviations
 
 

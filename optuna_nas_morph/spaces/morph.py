@@ -109,7 +109,7 @@ class MorphSpace:
         morphisms:
             What may be applied, in an order that is part of the encoding.
         max_morphisms:
-            Longest chain of morphisms from the seed.
+            Longest chain of morphisms from the seed. What is drawn at random has at most `MOST_RANDOM_STEPS`.
         max_parameters:
             Most trained parameters of an architecture.
         max_flops:

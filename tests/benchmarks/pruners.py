@@ -53,8 +53,11 @@ NONE, LINEAGE = "no pruner", "LineagePruner()"
 PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     NONE: lambda epochs: NopPruner(),
     LINEAGE: lambda epochs: LineagePruner(n_steps=epochs),
-    "LineagePruner(alpha=0.2)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.2),
-    "LineagePruner(alpha=0.2, top=0.5)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.2, top=0.5),
+    "LineagePruner(alpha=0.1)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.1),
+    "LineagePruner(top=0.25)": lambda epochs: LineagePruner(n_steps=epochs, top=0.25),
+    "LineagePruner(alpha=0.4)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.4),
+    "LineagePruner(alpha=0.4, top=0.5)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.4, top=0.5),
+    "LineagePruner(checks=[0.25, 0.5])": lambda epochs: LineagePruner(n_steps=epochs, checks=[0.25, 0.5]),
     "LineagePruner(MedianPruner())": lambda epochs: LineagePruner(MedianPruner()),
     "LineagePruner(PercentilePruner(25))": lambda epochs: LineagePruner(PercentilePruner(25.0)),
     "MedianPruner()": lambda epochs: MedianPruner(),
