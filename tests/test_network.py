@@ -19,6 +19,7 @@ import optuna
 import pytest
 import torch
 from optuna.artifacts import FileSystemArtifactStore
+from optuna.pruners import NopPruner
 from optuna.trial import FixedTrial, TrialState
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -590,7 +591,7 @@ def test_a_store_in_trouble_does_not_stop_the_study(trouble: str, tmp_path: Path
             super().write(artifact_id, content_body)
 
     backend = Backend(tmp_path)
-    study = make_study(direction="maximize", pruner=LineagePruner(store=WeightStore(backend)))
+    study = make_study(direction="maximize", pruner=LineagePruner(NopPruner(), store=WeightStore(backend)))
     study.optimize(make_objective(), n_trials=3)
     backend.works = False
     with pytest.warns(
@@ -626,7 +627,7 @@ def test_garbage_that_stays_does_not_stop_the_study(tmp_path: Path) -> None:
 
     WeightStore(tmp_path).token()
     store = WeightStore(Sticky(tmp_path), keep=Keep(best=1, recent=1))
-    study = make_study(direction="maximize", pruner=LineagePruner(store=store))
+    study = make_study(direction="maximize", pruner=LineagePruner(NopPruner(), store=store))
     with pytest.warns(UserWarning, match="Weights that are not needed any more take up space: cannot remove"):
         study.optimize(make_objective(), n_trials=6)
     assert [t.state for t in study.trials] == [TrialState.COMPLETE] * 6
