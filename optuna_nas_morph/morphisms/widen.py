@@ -34,8 +34,8 @@ class Widen(Morphism):
     2016, eq. 3; uneven split: LEMON, Wang et al., 2024). With ``side="zero"`` new units start with fresh incoming
     weights, and consumers ignore them: outgoing weights 0 (GradMax, Evci et al., 2022, section 3.1).
 
-    Copies stay alike for long, so a network that was widened by them learns less from its width than one that was
-    drawn; one widened by pairs learns as one that was drawn (``docs/measurements.md``).
+    Copies stay alike for long, so a network that was widened by them learns less from its width than one widened by
+    pairs, which learns as one that was drawn (``docs/measurements.md``).
 
     Exact in eval and train mode. Refused where the width of the group must not change: it holds the network's input
     or output, or passes a layer norm (whose statistics would change) or a grouped convolution.
