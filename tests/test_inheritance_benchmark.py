@@ -36,6 +36,24 @@ def test_finalists_are_the_best_of_each_architecture() -> None:
     assert list(top(rows, 2)) == ["b", "c"]
 
 
+def test_the_best_network_so_far_by_what_was_spent() -> None:
+    rows = [line("a", 2, 0.5, 0.1), line("b", 2, 0.9, 0.2), line("c", 4, 0.7, 0.9), line("d", 2, 0.95, 0.8)]
+    found = dict(zip(inheritance.SHARES.round(3), inheritance.anytime(rows, 10), strict=True))
+    assert {share: found[share] for share in (0.1, 0.375, 0.4, 0.8, 0.975, 1.0)} == pytest.approx(
+        {0.1: 10, 0.375: 10, 0.4: 20, 0.8: 20, 0.975: 20, 1.0: 80}
+    )
+
+
+def test_the_best_of_a_search_is_cooled_down() -> None:
+    without, rows = searched("--average", "1"), searched("--average", "1", "--cool-down", "4")
+    assert [row["validation"] for row in rows[:-1]] == [row["validation"] for row in without]
+    best = max(without, key=lambda row: row["validation"])
+    assert rows[-1]["fingerprint"] == best["fingerprint"]
+    assert rows[-1]["flops"] == pytest.approx(4 * best["flops"])
+    assert rows[-1]["validation"] > best["validation"]
+    assert inheritance.proposed(rows) == rows[:-1]
+
+
 def test_the_winner_of_the_finals_is_chosen_by_validation() -> None:
     rows = [
         line("a", validation=0.5, test=0.9),

@@ -6,7 +6,8 @@
 
 A search proposes architectures, and every arm trains them:
 
-inherited  short training with the weights of an ancestor; the search goes by these values and makes the proposals
+inherited  short training with the weights of an ancestor; the search goes by these values and makes the proposals;
+           with --cool-down the best network is trained on at the end, its learning rate falling to 0
 short      the same short training, each from scratch
 full       full training, each from scratch
 cut off    full training, each from scratch, in the order of the proposals until the FLOPs of ``inherited`` are spent;
@@ -15,7 +16,7 @@ random     random architectures instead of proposals, full training until the FL
 
 Outcomes, both chosen by validation accuracy and reported in test accuracy:
 
-deployable  the best network of the arm with its weights as the arm left them
+deployable  the best network of the arm with its weights as the arm left them; --plot draws it after any number of FLOPs
 finalists   the --top-k best architectures of the arm retrained from scratch, all for --final-epochs with --final-seeds
             seeds; the one with the best mean
 
@@ -117,6 +118,7 @@ class Experiment:
     first_epochs: int
     epochs_per_ancestor: int
     average: float | None
+    cool_down: int
     full_epochs: int
     final_epochs: int
     final_seeds: int
@@ -241,6 +243,7 @@ def search(e: Experiment, name: str, seed: int) -> runs.Record:
     data = e.data()
     space = e.space(data)
     rows: list[dict[str, Any]] = []
+    networks: list[Network] = []
 
     def objective(trial: optuna.Trial) -> float:
         network = suggest_network(trial, space, max_inherited_epochs=e.max_inherited_epochs)
@@ -255,6 +258,7 @@ def search(e: Experiment, name: str, seed: int) -> runs.Record:
         seconds = train(network, data, epochs, lr, (seed, trial.number), e, at, average)
         publish_weights(trial, network, epochs=epochs, average=average)
         rows.append(row(judged, data, epochs, seconds, trial.params) | {"inherited epochs": inherited})
+        networks.append(network)
         return float(rows[-1]["validation"])
 
     sampler = MorphBOSampler(seed=seed, n_startup_trials=e.startup, control_share=e.control_share)
@@ -263,7 +267,17 @@ def search(e: Experiment, name: str, seed: int) -> runs.Record:
     for line, predicted, trial in zip(rows, predictions(study, space), study.trials, strict=True):
         assert line["fingerprint"] == trial.user_attrs[FINGERPRINT]
         line["predicted"] = predicted
+    if e.cool_down:
+        best = study.best_trial
+        network = networks[best.number]
+        seconds = train(network, data, e.cool_down, e.lr, (seed, e.trials), e)
+        rows.append(row(network, data, e.cool_down, seconds, best.params) | {"cooled down": True})
     return {"rows": rows}
+
+
+def proposed(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The trainings of a search that are of its proposals."""
+    return [line for line in rows if "cooled down" not in line]
 
 
 def n_ancestors(study: optuna.Study, number: int) -> int:
@@ -293,11 +307,11 @@ def predictions(study: optuna.Study, space: MorphSpace) -> list[float]:
     return [found[t.number] for t in study.trials]
 
 
-def arm(e: Experiment, proposals: Mapping[int, Sequence[Mapping[str, Any]]], name: str, seed: int) -> runs.Record:
+def arm(e: Experiment, searches: Mapping[int, Sequence[Mapping[str, Any]]], name: str, seed: int) -> runs.Record:
     """An arm that trains from scratch what the search of a seed has proposed."""
     data = e.data()
     space = e.space(data)
-    limit = sum(line["flops"] for line in proposals[seed])
+    limit = sum(line["flops"] for line in searches[seed])
     rows: list[dict[str, Any]] = []
     if name == RANDOM:
         rng = np.random.default_rng([seed, 1])
@@ -309,7 +323,7 @@ def arm(e: Experiment, proposals: Mapping[int, Sequence[Mapping[str, Any]]], nam
             spent += rows[-1]["flops"]
             member = space.random(rng)
         return {"rows": rows}
-    for i, proposal in enumerate(proposals[seed]):
+    for i, proposal in enumerate(proposed(searches[seed])):
         epochs = proposal["epochs"] if name == SHORT else e.full_epochs
         member = encoding.decode(space, proposal["params"])
         draw = (seed, i, 3 if name == AGAIN else 4)
@@ -319,15 +333,15 @@ def arm(e: Experiment, proposals: Mapping[int, Sequence[Mapping[str, Any]]], nam
 
 def cut_off_arm(
     e: Experiment,
-    proposals: Mapping[int, Sequence[Mapping[str, Any]]],
+    searches: Mapping[int, Sequence[Mapping[str, Any]]],
     lengths: Mapping[str, int],
     name: str,
     seed: int,
 ) -> runs.Record:
     """Trainings of another length than full ones, cut off as those are."""
     e = replace(e, full_epochs=lengths[name])
-    planned = [line | {"flops": line["flops"] / line["epochs"] * e.full_epochs} for line in proposals[seed]]
-    within = cut_off(planned, sum(line["flops"] for line in proposals[seed]))
+    planned = [{**line, "flops": line["flops"] / line["epochs"] * e.full_epochs} for line in proposed(searches[seed])]
+    within = cut_off(planned, sum(line["flops"] for line in searches[seed]))
     return arm(e, {seed: within}, FULL, seed)
 
 
@@ -371,6 +385,16 @@ def by_arm(records: Sequence[runs.Record]) -> dict[int, dict[str, list[Mapping[s
     for arms in result.values():
         arms[CUT_OFF] = cut_off(arms[FULL], sum(line["flops"] for line in arms[INHERITED]))
     return result
+
+
+SHARES = np.linspace(0.1, 1, 37)
+"""Of the FLOPs of a search, where `anytime` looks."""
+
+
+def anytime(rows: Sequence[Mapping[str, Any]], limit: float) -> np.ndarray:
+    """Test accuracy in % of the best network after shares of the limit of FLOPs; of the first before it is trained."""
+    best = [max(cut_off(rows, share * limit), key=lambda line: line["validation"]) for share in SHARES]
+    return np.array([100 * line["test"] for line in best])
 
 
 def finalist_test(rows: Sequence[Mapping[str, Any]], chosen: Iterable[str]) -> float:
@@ -449,6 +473,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--seeds", type=int, default=5)
     add("--jobs", type=int, default=1, help="processes, one thread each")
     add("--out", type=Path, help="JSON-lines file that runs are added to; what it has is not run again")
+    add("--plot", type=Path, help="where to draw: x.html (and x.png beside it if kaleido is there)")
     add("--ceiling", action="store_true", help="also train everything in full with another seed")
     add("--series", action="store_true", help="MNIST-1D, with presets.conv1d")
     add("--fashion", help="npz file; see above")
@@ -468,6 +493,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--first-epochs", type=int, help="of a trial of the search that inherits nothing; by default --epochs")
     add("--epochs-per-ancestor", type=int, default=0, help="of the search, more for each one that weights came through")
     add("--average", type=float, help="epochs that the search averages weights over, at a constant learning rate")
+    add("--cool-down", type=int, default=0, help="epochs that the best of the search is trained on for at the end")
     add("--full-epochs", type=int, default=20)
     add("--cut-off-epochs", type=int, nargs="+", default=[], help="other lengths of trainings that are cut off")
     add("--final-epochs", type=int, help="by default --full-epochs")
@@ -492,11 +518,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     go = partial(runs.run_all, n_seeds=args.seeds, settings=asdict(e), jobs=args.jobs, out=args.out)
 
     records = go(partial(search, e), [INHERITED])
-    proposals = {r["seed"]: r["rows"] for r in records}
+    searches = {r["seed"]: r["rows"] for r in records}
     names = [SHORT, FULL, RANDOM] + ([AGAIN] if args.ceiling else [])
-    records += go(partial(arm, e, proposals), names)
+    records += go(partial(arm, e, searches), names)
     lengths = {f"{CUT_OFF}, {n} epochs": n for n in args.cut_off_epochs}
-    records += go(partial(cut_off_arm, e, proposals, lengths), list(lengths))
+    records += go(partial(cut_off_arm, e, searches, lengths), list(lengths))
     results = by_arm(records)
     chosen = {
         seed: {k: v for name in ARMS for k, v in top(arms[name], e.top_k).items()} for seed, arms in results.items()
@@ -504,6 +530,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for record in go(partial(finals, e, chosen), [FINALS]):
         results[record["seed"]][FINALS] = record["rows"]
     report(results, e)
+    if args.plot:
+        names = [name for name in next(iter(results.values())) if name not in (FULL, AGAIN, FINALS)]
+        limits = [sum(line["flops"] for line in arms[INHERITED]) for arms in results.values()]
+        lines = {
+            name: np.array([anytime(arms[name], limit) for arms, limit in zip(results.values(), limits, strict=True)])
+            for name in names
+        }
+        title = "Best network so far as it is"
+        x = "FLOPs, as a share of those of the search"
+        runs.plot(args.plot, title, "test accuracy %", lines, x=x, x_values=list(SHARES))
 
 
 if __name__ == "__main__":
