@@ -93,6 +93,9 @@ def test_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     inheritance.main([*TINY, "--out", str(out)])
     assert out.read_text() == before
     assert capsys.readouterr().out == table[table.index("\n1 seeds") :]
+    picture = tmp_path / "anytime.html"
+    inheritance.main([*TINY, "--out", str(out), "--plot", str(picture)])
+    assert all(f'"name":"{name}"' in picture.read_text() for name in (INHERITED, RANDOM, CUT_OFF, "cut off, 4 epochs"))
 
     e = inheritance.Experiment(
         **{k: v for k, v in vars(inheritance.parse(TINY)).items() if k in inheritance.Experiment.__dataclass_fields__}
