@@ -211,6 +211,11 @@ def flops(architecture: Architecture, data: Data, epochs: int) -> float:
     return 3.0 * architecture.flops * len(data.train[0]) * epochs
 
 
+def cost(rows: Iterable[Mapping[str, Any]]) -> float:
+    """FLOPs of trainings."""
+    return float(sum(line["flops"] for line in rows))
+
+
 def row(network: Network, data: Data, epochs: int, seconds: float, params: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of one training."""
     architecture = network.architecture
@@ -311,7 +316,7 @@ def arm(e: Experiment, searches: Mapping[int, Sequence[Mapping[str, Any]]], name
     """An arm that trains from scratch what the search of a seed has proposed."""
     data = e.data()
     space = e.space(data)
-    limit = sum(line["flops"] for line in searches[seed])
+    limit = cost(searches[seed])
     rows: list[dict[str, Any]] = []
     if name == RANDOM:
         rng = np.random.default_rng([seed, 1])
@@ -341,7 +346,7 @@ def cut_off_arm(
     """Trainings of another length than full ones, cut off as those are."""
     e = replace(e, full_epochs=lengths[name])
     planned = [{**line, "flops": line["flops"] / line["epochs"] * e.full_epochs} for line in proposed(searches[seed])]
-    within = cut_off(planned, sum(line["flops"] for line in searches[seed]))
+    within = cut_off(planned, cost(searches[seed]))
     return arm(e, {seed: within}, FULL, seed)
 
 
@@ -383,7 +388,7 @@ def by_arm(records: Sequence[runs.Record]) -> dict[int, dict[str, list[Mapping[s
     for record in sorted(records, key=lambda r: int(r["seed"])):
         result.setdefault(record["seed"], {})[record["sampler"]] = record["rows"]
     for arms in result.values():
-        arms[CUT_OFF] = cut_off(arms[FULL], sum(line["flops"] for line in arms[INHERITED]))
+        arms[CUT_OFF] = cut_off(arms[FULL], cost(arms[INHERITED]))
     return result
 
 
@@ -467,6 +472,16 @@ def report(results: Mapping[int, Mapping[str, Sequence[Mapping[str, Any]]]], e: 
     runs.print_table("Spearman with test accuracy after full training, mean over seeds", ["", ""], lines)
 
 
+def draw(results: Mapping[int, Mapping[str, Sequence[Mapping[str, Any]]]], path: Path) -> None:
+    """The best network so far against FLOPs, for each arm that spends no more than the search."""
+    names = [name for name in next(iter(results.values())) if name not in (FULL, AGAIN, FINALS)]
+    lines = {
+        name: np.array([anytime(arms[name], cost(arms[INHERITED])) for arms in results.values()]) for name in names
+    }
+    x = "FLOPs, as a share of those of the search"
+    runs.plot(path, "Best network so far as it is", "test accuracy %", lines, x=x, x_values=list(SHARES))
+
+
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = partial(parser.add_argument)
@@ -531,15 +546,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         results[record["seed"]][FINALS] = record["rows"]
     report(results, e)
     if args.plot:
-        names = [name for name in next(iter(results.values())) if name not in (FULL, AGAIN, FINALS)]
-        limits = [sum(line["flops"] for line in arms[INHERITED]) for arms in results.values()]
-        lines = {
-            name: np.array([anytime(arms[name], limit) for arms, limit in zip(results.values(), limits, strict=True)])
-            for name in names
-        }
-        title = "Best network so far as it is"
-        x = "FLOPs, as a share of those of the search"
-        runs.plot(args.plot, title, "test accuracy %", lines, x=x, x_values=list(SHARES))
+        draw(results, args.plot)
 
 
 if __name__ == "__main__":
