@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import rankdata
 
 from tests.benchmarks import inheritance
 from tests.benchmarks.inheritance import CUT_OFF, FULL, INHERITED, RANDOM, SHORT, cut_off, finalist_test, rankings, top
@@ -29,6 +32,29 @@ def test_the_cut_off_arm_keeps_to_its_limit() -> None:
         ["a", "b"],
         ["a", "b", "c"],
     ]
+    assert [[r["params"] for r in cut_off(rows, limit, beyond=1)] for limit in (1, 2, 5, 100)] == [
+        ["a"],
+        ["a", "b"],
+        ["a", "b", "c"],
+        ["a", "b", "c"],
+    ]
+
+
+def test_arms_that_keep_to_a_limit_are_also_shown_with_the_training_that_crosses_it() -> None:
+    rows = [line("a", 2), line("b", 3), line("c", 1), line("d", 9)]
+    names = {INHERITED: [line("a", 5)], FULL: rows, RANDOM: rows[:3], "cut off, 4 epochs": rows[1:]}
+    arms = inheritance.by_arm([{"sampler": name, "seed": 0, "rows": rows} for name, rows in names.items()])[0]
+    kept = {name: [r["params"] for r in arms[name]] for name in arms}
+    assert kept == {
+        INHERITED: ["a"],
+        FULL: ["a", "b", "c", "d"],
+        CUT_OFF: ["a", "b"],
+        "cut off, and one more": ["a", "b", "c"],
+        RANDOM: ["a", "b"],
+        "random, and one more": ["a", "b", "c"],
+        "cut off, 4 epochs": ["b", "c"],
+        "cut off, 4 epochs, and one more": ["b", "c", "d"],
+    }
 
 
 def test_finalists_are_the_best_of_each_architecture() -> None:
@@ -74,10 +100,36 @@ def test_each_architecture_is_ranked_once() -> None:
     ]
     full = [line(name, test=value, validation=4 - value) for name, value in zip(names, (1, 2, 3, 0), strict=True)]
     found = rankings({INHERITED: inherited, FULL: full, SHORT: full})
-    assert found["inherited value"] == pytest.approx(1)
-    assert found["predicted by the surrogate"] == pytest.approx(-1)
-    assert found["short training"] == pytest.approx(-1)
-    assert found["parameters"] == pytest.approx(1)
+    assert {name: figure[0] for name, figure in found.items()} == pytest.approx(
+        {"inherited value": 1, "predicted by the surrogate": -1, "short training": -1, "parameters": 1}
+    )
+
+
+def test_what_a_ranking_says_beyond_the_size() -> None:
+    rng = np.random.default_rng(0)
+    size, quality = rng.standard_normal((2, 4000))
+    lines = [
+        line(str(i), validation=v, predicted=p, parameters=s, test=s + q)
+        for i, (s, q, v, p) in enumerate(zip(size, quality, 2 * size, size + quality, strict=True))
+    ]
+    noise = rng.standard_normal(len(size))
+    inherited = [row | {"validation": row["parameters"] + n} for row, n in zip(lines, noise, strict=True)]
+    found = rankings({INHERITED: inherited, FULL: lines, SHORT: lines})
+    assert found["inherited value"][0] > 0.4
+    assert abs(found["inherited value"][1]) < 0.05  # the size, and noise
+    assert found["predicted by the surrogate"][1] > 0.99
+    assert math.isnan(found["parameters"][1])
+
+    # Residuals of ranks are what a partial correlation correlates.
+    def ranks(key: str, rows: list[dict[str, Any]]) -> np.ndarray:
+        return rankdata([row[key] for row in rows])
+
+    slope = np.column_stack([np.ones(len(lines)), ranks("parameters", lines)])
+    left = [
+        r - slope @ np.linalg.lstsq(slope, r, rcond=None)[0]
+        for r in (ranks("validation", inherited), ranks("test", lines))
+    ]
+    assert found["inherited value"][1] == pytest.approx(np.corrcoef(left)[0, 1])
 
 
 @pytest.mark.slow
@@ -85,7 +137,7 @@ def test_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     out = tmp_path / "runs.jsonl"
     inheritance.main([*TINY, "--out", str(out)])
     table = capsys.readouterr().out
-    for name in (*inheritance.ARMS, "cut off, 1 epochs", "cut off, 4 epochs"):
+    for name in (*inheritance.ARMS, "cut off, 1 epochs", "cut off, 4 epochs", "random, and one more"):
         assert f"\n{name} " in table
     assert "full training, another seed" in table
     # Nothing is trained again, and the same is said.
@@ -108,6 +160,7 @@ def test_from_end_to_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert sum(r["flops"] for r in arms[SHORT]) == limit == sum(r["flops"] for r in arms[FULL]) / 2
     for name in (CUT_OFF, RANDOM):
         assert len(arms[name]) == 1 or sum(r["flops"] for r in arms[name]) <= limit
+    assert sum(r["flops"] for r in arms["random, and one more"]) > limit
     assert arms[INHERITED][-1]["inherited epochs"] > 0
     # As many epochs as the search trained allow all of it; those of another length are the first ones, no others.
     assert [r["fingerprint"] for r in arms["cut off, 1 epochs"]] == [r["fingerprint"] for r in arms[SHORT]]

@@ -7,12 +7,14 @@
 A search proposes architectures, and every arm trains them:
 
 inherited  short training with the weights of an ancestor; the search goes by these values and makes the proposals;
-           with --cool-down the best network is trained on at the end, its learning rate falling to 0
+           with --cool-down the best network, as it was judged, is trained on at the end, its learning rate falling to 0
 short      the same short training, each from scratch
 full       full training, each from scratch
 cut off    full training, each from scratch, in the order of the proposals until the FLOPs of ``inherited`` are spent;
            with --cut-off-epochs also trainings of other lengths: which is best at so many FLOPs nobody knows before
 random     random architectures instead of proposals, full training until the FLOPs of ``inherited`` are spent
+
+The last two stop before the training that would exceed the limit; what they reach with it is said as well.
 
 Outcomes, both chosen by validation accuracy and reported in test accuracy:
 
@@ -84,6 +86,9 @@ from quickstart import Data, accuracy, digits, moving_average  # examples are sc
 INHERITED, SHORT, FULL, AGAIN, CUT_OFF, RANDOM = "inherited", "short", "full", "full again", "cut off", "random"
 ARMS = (INHERITED, SHORT, FULL, CUT_OFF, RANDOM)
 FINALS = "finals"
+SIZE = "parameters"
+ONE_MORE = ", and one more"
+"""Of an arm that keeps to a limit, with the training that crosses it."""
 SERIES_MORPHISMS = (
     Widen(1.5),
     Widen(2.0),
@@ -263,7 +268,7 @@ def search(e: Experiment, name: str, seed: int) -> runs.Record:
         seconds = train(network, data, epochs, lr, (seed, trial.number), e, at, average)
         publish_weights(trial, network, epochs=epochs, average=average)
         rows.append(row(judged, data, epochs, seconds, trial.params) | {"inherited epochs": inherited})
-        networks.append(network)
+        networks.append(judged)
         return float(rows[-1]["validation"])
 
     sampler = MorphBOSampler(seed=seed, n_startup_trials=e.startup, control_share=e.control_share)
@@ -321,11 +326,9 @@ def arm(e: Experiment, searches: Mapping[int, Sequence[Mapping[str, Any]]], name
     if name == RANDOM:
         rng = np.random.default_rng([seed, 1])
         member = space.random(rng)
-        spent = 0.0
-        while not rows or spent + flops(member.architecture, data, e.full_epochs) <= limit:
+        while cost(rows) <= limit:
             params = encoding.encode(space, member)
             rows.append(from_scratch(member.architecture, data, e.full_epochs, (seed, len(rows), 2), e, params))
-            spent += rows[-1]["flops"]
             member = space.random(rng)
         return {"rows": rows}
     for i, proposal in enumerate(proposed(searches[seed])):
@@ -343,11 +346,10 @@ def cut_off_arm(
     name: str,
     seed: int,
 ) -> runs.Record:
-    """Trainings of another length than full ones, cut off as those are."""
+    """Trainings of another length than full ones, until one has crossed the limit."""
     e = replace(e, full_epochs=lengths[name])
     planned = [{**line, "flops": line["flops"] / line["epochs"] * e.full_epochs} for line in proposed(searches[seed])]
-    within = cut_off(planned, cost(searches[seed]))
-    return arm(e, {seed: within}, FULL, seed)
+    return arm(e, {seed: cut_off(planned, cost(searches[seed]), beyond=1)}, FULL, seed)
 
 
 def finals(e: Experiment, entries: Mapping[int, Mapping[str, Mapping[str, Any]]], name: str, seed: int) -> runs.Record:
@@ -367,10 +369,10 @@ def finals(e: Experiment, entries: Mapping[int, Mapping[str, Mapping[str, Any]]]
 # What runs say.
 
 
-def cut_off(full: Sequence[Mapping[str, Any]], limit: float) -> list[Mapping[str, Any]]:
-    """As many of the first trainings as the limit of FLOPs allows, at least one."""
+def cut_off(full: Sequence[Mapping[str, Any]], limit: float, beyond: int = 0) -> list[Mapping[str, Any]]:
+    """As many of the first trainings as the limit of FLOPs allows and some beyond it, at least one."""
     within = int(np.searchsorted(np.cumsum([line["flops"] for line in full]), limit * (1 + 1e-9), side="right"))
-    return list(full[: max(1, within)])
+    return list(full[: max(1, within + beyond)])
 
 
 def top(rows: Iterable[Mapping[str, Any]], k: int) -> dict[str, Mapping[str, Any]]:
@@ -383,12 +385,16 @@ def top(rows: Iterable[Mapping[str, Any]], k: int) -> dict[str, Mapping[str, Any
 
 
 def by_arm(records: Sequence[runs.Record]) -> dict[int, dict[str, list[Mapping[str, Any]]]]:
-    """Trainings by seed and arm, with the cut-off arm made of the full one."""
+    """Trainings by seed and arm: the cut-off arm is made of the full one, and limits are kept, and crossed once."""
     result: dict[int, dict[str, list[Mapping[str, Any]]]] = {}
     for record in sorted(records, key=lambda r: int(r["seed"])):
         result.setdefault(record["seed"], {})[record["sampler"]] = record["rows"]
     for arms in result.values():
-        arms[CUT_OFF] = cut_off(arms[FULL], cost(arms[INHERITED]))
+        limit = cost(arms[INHERITED])
+        arms[CUT_OFF] = arms[FULL]
+        for name in [name for name in arms if name.startswith((CUT_OFF, RANDOM))]:
+            arms[name + ONE_MORE] = cut_off(arms[name], limit, beyond=1)
+            arms[name] = cut_off(arms[name], limit)
     return result
 
 
@@ -410,8 +416,11 @@ def finalist_test(rows: Sequence[Mapping[str, Any]], chosen: Iterable[str]) -> f
     return float(np.mean([r["test"] for r in rows if r["fingerprint"] == best]))
 
 
-def rankings(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, float]:
-    """How well figures of the proposals rank them by test accuracy after full training; each architecture once."""
+def rankings(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, tuple[float, float]]:
+    """How well figures of the proposals rank them by test accuracy after full training; each architecture once.
+
+    Spearman's correlation, and the partial one given the number of parameters: what a figure says beyond the size.
+    """
     first = {line["fingerprint"]: i for i, line in reversed(list(enumerate(arms[INHERITED])))}
     rows = sorted(first.values())
     truth = [arms[FULL][i]["test"] for i in rows]
@@ -419,11 +428,16 @@ def rankings(arms: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, float
         "inherited value": [arms[INHERITED][i]["validation"] for i in rows],
         "predicted by the surrogate": [arms[INHERITED][i]["predicted"] for i in rows],
         "short training": [arms[SHORT][i]["validation"] for i in rows],
-        "parameters": [arms[INHERITED][i]["parameters"] for i in rows],
+        SIZE: [arms[INHERITED][i]["parameters"] for i in rows],
     }
     if AGAIN in arms:
         figures["full training, another seed"] = [arms[AGAIN][i]["test"] for i in rows]
-    return {name: float(spearmanr(values, truth)[0]) for name, values in figures.items()}
+    found = {}
+    for name, values in figures.items():
+        r = spearmanr(np.column_stack([values, truth, figures[SIZE]]))[0]
+        left = (1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2)
+        found[name] = float(r[0, 1]), math.nan if left < 1e-9 else float((r[0, 1] - r[0, 2] * r[1, 2]) / left**0.5)
+    return found
 
 
 def report(results: Mapping[int, Mapping[str, Sequence[Mapping[str, Any]]]], e: Experiment) -> None:
@@ -466,15 +480,18 @@ def report(results: Mapping[int, Mapping[str, Sequence[Mapping[str, Any]]]], e: 
     ranked = [rankings(arms) for arms in results.values()]
     lines = []
     for figure in ranked[0]:
-        values = np.array([r[figure] for r in ranked])
-        low, high = runs.interval(values)
-        lines.append([figure, f"{values.mean():.2f} [{low:.2f}, {high:.2f}]"])
-    runs.print_table("Spearman with test accuracy after full training, mean over seeds", ["", ""], lines)
+        cells = []
+        for values in np.array([r[figure] for r in ranked]).T:
+            low, high = runs.interval(values)
+            cells.append("" if figure == SIZE and cells else f"{values.mean():.2f} [{low:.2f}, {high:.2f}]")
+        lines.append([figure, *cells])
+    title = "Spearman with test accuracy after full training, mean over seeds"
+    runs.print_table(title, ["", "", f"given the number of {SIZE}"], lines)
 
 
 def draw(results: Mapping[int, Mapping[str, Sequence[Mapping[str, Any]]]], path: Path) -> None:
     """The best network so far against FLOPs, for each arm that spends no more than the search."""
-    names = [name for name in next(iter(results.values())) if name not in (FULL, AGAIN, FINALS)]
+    names = [n for n in next(iter(results.values())) if n not in (FULL, AGAIN, FINALS) and not n.endswith(ONE_MORE)]
     lines = {
         name: np.array([anytime(arms[name], cost(arms[INHERITED])) for arms in results.values()]) for name in names
     }
