@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from optuna.study import Study, StudyDirection
@@ -12,6 +13,9 @@ from optuna_nas_morph import lineage
 from optuna_nas_morph.finals import FINALIST, MOST_PARAMETERS, SEED_ARCHITECTURE, Entry, Request
 from optuna_nas_morph.spaces import CellSpace, MorphSpace
 from optuna_nas_morph.targets import ranking
+
+if TYPE_CHECKING:
+    from optuna_nas_morph.proposal import Settings
 
 RANKINGS = ("prediction", "value")
 
@@ -83,10 +87,9 @@ def _baseline(
 def _predicted(study: Study, trials: Sequence[FrozenTrial], signs: Sequence[float], seed: int) -> np.ndarray:
     """How good each trial is by the surrogate, all at one training; larger is better, of shape (n,)."""
     # Imported when first used, with scipy behind it, so that importing this package stays quick.
-    from optuna_nas_morph import kernels
     from optuna_nas_morph.history import HistoryReader
     from optuna_nas_morph.hyperparameters import Cube
-    from optuna_nas_morph.proposal import Settings, Task, predict_finished
+    from optuna_nas_morph.proposal import Task, predict_finished
 
     space = lineage.space_of(study)
     if space is None:
@@ -97,7 +100,22 @@ def _predicted(study: Study, trials: Sequence[FrozenTrial], signs: Sequence[floa
         )
     history = HistoryReader().read(study, space, -1)
     task = Task(space, Cube(history.hyperparameters), {}, tuple(signs))
-    settings = Settings(kernels.WeisfeilerLehman(), None, None, deterministic=False)
-    observed, means = predict_finished(task, history.observations, settings, np.random.default_rng(seed))
+    observed, means = predict_finished(task, history.observations, _settings(study), np.random.default_rng(seed))
     predicted = {o.number: tuple(map(float, column)) for o, column in zip(observed, means.T, strict=True)}
     return ranking([predicted.get(t.number) for t in trials], [1.0] * len(signs))
+
+
+def _settings(study: Study) -> Settings:
+    """Those of the study's sampler, if it is a `MorphBOSampler`; else the default ones."""
+    from optuna_nas_morph import kernels
+    from optuna_nas_morph.proposal import Settings
+    from optuna_nas_morph.sampler import MorphBOSampler
+
+    sampler: Any = study.sampler
+    while hasattr(sampler, "_base_sampler"):  # PartialFixedSampler
+        sampler = sampler._base_sampler
+    if not isinstance(sampler, MorphBOSampler):
+        return Settings(kernels.WeisfeilerLehman(), None, None, deterministic=False)
+    # Without its acquisition: with one, several objectives are made one, and none is predicted by itself.
+    priors = sampler._priors(len(study.directions))
+    return Settings(sampler._graph_kernel(), None, None, sampler._deterministic, priors)

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import optuna
@@ -22,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optuna_nas_morph import lineage
 from optuna_nas_morph.errors import EncodingError, WeightsMissingError
 from optuna_nas_morph.finalists import RANKINGS, choose
-from optuna_nas_morph.finals import BASELINES, Finals, Plan, Request, read_finals
+from optuna_nas_morph.finals import BASELINES, Finals, Plan, Request, read_finals, state_of
 from optuna_nas_morph.nets import Network
 from optuna_nas_morph.network import load_network, seed_of
 from optuna_nas_morph.spaces import MorphSpace
@@ -56,19 +57,23 @@ def finalize(
     That happens in a study of its own in the same storage, ``"<name of the search>/finals"``; in each study an
     attribute names the other (``nasmorph:finals``, ``nasmorph:finals_of``), and nothing else of the search changes.
     Call it again and it goes on where it was interrupted; call it in several processes or threads and they share the
-    work. What a killed process was training is trained again: at once if that was on this machine, else after
-    Optuna's heartbeat has noticed (:class:`~optuna.storages.RDBStorage`), or once you have told the trial to fail.
-    What failed is trained again by the next call. What another worker is training is not waited for:
-    see `Finals.is_complete`.
+    work. What a killed process was training is trained again: at once if that was on this machine (also before it was
+    restarted) and in this container; else after Optuna's heartbeat has noticed
+    (:class:`~optuna.storages.RDBStorage`), or once you have told the trial to fail. What failed, or ran out of memory
+    inside of `optuna_nas_morph.memory.guard`, is trained again by the next call. What another worker is training is not
+    waited for: see `Finals.is_complete`.
+
+    All weights that the objective publishes here are kept, whatever the store's `Keep` says.
 
     Example:
         .. code-block:: python
 
             def objective(trial):
                 network = suggest_network(trial, space)
-                for epoch in range(epochs_to_train(trial, 3)):  # 3 in the search, 50 in the finals
+                epochs = epochs_to_train(trial, 3)  # 3 in the search, 50 in the finals
+                for epoch in range(epochs):
                     ...
-                publish_weights(trial, network)
+                publish_weights(trial, network, epochs=epochs)
                 return validate(network)
 
             study.optimize(objective, n_trials=100)
@@ -88,8 +93,10 @@ def finalize(
             Trainings of each contender. Fresh weights depend on the seed; the order of batches is the objective's.
         rank_by:
             By what finalists are chosen. ``"prediction"``: what the surrogate says of the trials at one reference
-            training, so that neither the age of a lineage nor luck decides. ``"value"``: their own values, which is
-            all there is to go by where trials are few. With several objectives those on the front come first.
+            training, so that neither the age of a lineage nor luck decides; that of the study's `MorphBOSampler` (its
+            kernel, noise and prior studies), or a default one if the study has another sampler, as it does after
+            ``optuna.load_study`` without one. ``"value"``: their own values, which is all there is to go by where
+            trials are few. With several objectives those on the front come first.
         baselines:
             What is retrained beside them: ``"seed architecture"`` (with the hyperparameters of its best trial, else of
             the first finalist) and ``"most parameters"``, the largest network that the search has evaluated, which is
@@ -168,7 +175,8 @@ def best_network(
         study:
             The search, with one objective.
         finals:
-            Name of the finals; by default those that were begun last.
+            Name of the finals; by default the latest that are complete, else the latest in which a training is. Where
+            later ones are passed over, or all of them for the search, a warning says so.
         store:
             Where the weights are; by default the store of the study.
         space:
@@ -176,7 +184,8 @@ def best_network(
 
     Raises:
         ArchitectureError: See `load_network`.
-        ValueError: If the study has several objectives, no finished trial, or no finals of that name.
+        ValueError: If the study has several objectives, no finished trial, or no finals of that name in which a
+            training is complete.
         WeightsError: If the winner has published no weights, or they cannot be read.
     """
     if len(study.directions) > 1:
@@ -188,19 +197,39 @@ def best_network(
     known = [name for name in lineage.finals_of(study) if name in names]
     if finals is not None and finals not in known:
         raise ValueError(f"finals must be one of {known} but is {finals!r}.")
-    for name in [finals] if finals is not None else known[-1:]:
-        final_study = _load(study, name)
-        plan = _plan_of(final_study)
-        result = None if plan is None else read_finals(study, final_study, plan)
-        if result is not None and result.best:
-            if not result.is_complete:
-                warnings.warn(f"The finals {name!r} are not complete: the winner is the best so far.", stacklevel=2)
-            numbers = result.best[0].final_trials
-            trials = [final_study.get_trials(deepcopy=False)[number] for number in numbers]
-            sign = -1.0 if study.direction == optuna.study.StudyDirection.MINIMIZE else 1.0
-            winner = max(trials, key=lambda t: sign * t.values[0])
-            return _loaded(final_study, winner, store, space)
+    latest_first = [finals] if finals is not None else known[::-1]
+    results = [r for name in latest_first if (r := _read(study, name)) is not None and r.best]
+    if results:
+        result = next((r for r in results if r.is_complete), results[0])
+        lacking = latest_first[: latest_first.index(result.study_name) + (not result.is_complete)]
+        if lacking:
+            warnings.warn(
+                f"The finals {', '.join(map(repr, lacking))} are not complete: the winner is the best so far, of "
+                f"{result.study_name!r}.",
+                stacklevel=2,
+            )
+        final_study = _load(study, result.study_name)
+        trials = [final_study.get_trials(deepcopy=False)[number] for number in result.best[0].final_trials]
+        sign = -1.0 if study.direction == optuna.study.StudyDirection.MINIMIZE else 1.0
+        return _loaded(final_study, max(trials, key=lambda t: sign * t.values[0]), store, space)
+    if finals is not None:
+        raise ValueError(
+            f"finals must have a complete training but {finals!r} has none: call finalize again, or do without finals."
+        )
+    if known:
+        warnings.warn(
+            f"None of the finals {', '.join(map(repr, known))} has a complete training: the winner is the best of the "
+            "search.",
+            stacklevel=2,
+        )
     return _loaded(study, study.best_trial, store, space)
+
+
+def _read(study: Study, name: str) -> Finals | None:
+    """What finals hold by now; :obj:`None` if they have been interrupted before it was decided who is retrained."""
+    finals = _load(study, name)
+    plan = _plan_of(finals)
+    return None if plan is None else read_finals(study, finals, plan)
 
 
 def _loaded(study: Study, trial: FrozenTrial, store: WeightStore | None, space: MorphSpace | None) -> BestNetwork:
@@ -214,7 +243,7 @@ def _loaded(study: Study, trial: FrozenTrial, store: WeightStore | None, space: 
     return BestNetwork(
         load_network(study, trial, store=store, space=space),
         trial.value,
-        "inherited" if budgets.inherited > 0 else "from scratch",
+        "inherited" if lineage.inherits(trial) else "from scratch",
         budgets.effective,
         trial,
         study.study_name,
@@ -338,7 +367,7 @@ class _OfTheSearch(BaseSampler):
 def _enqueue(study: Study, finals: Study, plan: Plan) -> None:
     """Whatever is not done, waiting or being done."""
     trials = finals.get_trials(deepcopy=False)
-    present = {lineage.final_of(t) for t in trials if t.state != TrialState.FAIL}
+    present = {lineage.final_of(t) for t in trials if state_of(t) != TrialState.FAIL}
     of_search = {t.number: t for t in study.get_trials(deepcopy=False)}
     for entry, seed in plan.finals():
         if (entry.key, seed) not in present:
@@ -358,11 +387,11 @@ class _Run:
         final = lineage.final_of(storage.get_trial(trial._trial_id))
         if final is None:  # Another worker has taken the last one that waited.
             raise optuna.TrialPruned("nothing is left to train.")
-        storage.set_trial_system_attr(trial._trial_id, lineage.WORKER, [socket.gethostname(), os.getpid(), _PROCESS])
+        storage.set_trial_system_attr(trial._trial_id, lineage.WORKER, [_place(), os.getpid(), _PROCESS])
         # Workers that begin at once may enqueue the same: the earlier one counts, and all workers see the same order.
         done = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-        for other in self.finals.get_trials(deepcopy=False, states=done):
-            if other.number < trial.number and lineage.final_of(other) == final:
+        for other in self.finals.get_trials(deepcopy=False):
+            if other.number < trial.number and state_of(other) in done and lineage.final_of(other) == final:
                 trial.set_user_attr(lineage.DUPLICATE_OF, other.number)
                 raise optuna.TrialPruned(f"trial {other.number} is the same.")
         return self.objective(trial)
@@ -383,8 +412,10 @@ def _is_abandoned(trial: FrozenTrial) -> bool:
     worker = trial.system_attrs.get(lineage.WORKER)
     if worker is None:
         return trial.datetime_start is not None and datetime.now() - trial.datetime_start > _GRACE  # noqa: DTZ005
-    host, pid, token = worker
-    if host != socket.gethostname() or sys.platform == "win32":  # There, to look at a process is to end it.
+    place, pid, token = worker
+    if place != _place():
+        return _is_before_restart(place)
+    if sys.platform == "win32":  # There, to look at a process is to end it.
         return False
     if pid == os.getpid():
         return bool(token != _PROCESS)
@@ -395,6 +426,34 @@ def _is_abandoned(trial: FrozenTrial) -> bool:
     except PermissionError:  # It is there, and someone else's.
         pass
     return False
+
+
+def _place() -> list[str]:
+    """Where a process ID means something: host name, machine, its boot, and the namespace of the IDs, as far as known.
+
+    Containers may share all but the namespace, and have no ID of the machine; other systems have the name alone.
+    """
+    files = Path("/etc/machine-id"), Path("/proc/sys/kernel/random/boot_id")
+    return [socket.gethostname(), *(_or_empty(path.read_text).strip() for path in files), _or_empty(_namespace)]
+
+
+def _namespace() -> str:
+    return os.readlink("/proc/self/ns/pid")
+
+
+def _or_empty(read: Callable[[], str]) -> str:
+    try:
+        return read()
+    except OSError:
+        return ""
+
+
+def _is_before_restart(place: object) -> bool:
+    """Whether nothing is alive that was at a place, since its machine, which is this one, has been restarted."""
+    if not isinstance(place, list):  # Older versions recorded the name alone.
+        return False
+    (name, machine, boot, _), (own_name, own_machine, own_boot, _) = place, _place()
+    return bool(machine) and (name, machine) == (own_name, own_machine) and boot != own_boot
 
 
 def _check_budgets(result: Finals) -> None:

@@ -127,7 +127,8 @@ class Contender:
         final_trials:
             Number of each of them in the study of the finals.
         unfinished:
-            What became of the others: ``"waiting"``, ``"running"``, ``"failed"`` or ``"pruned"``.
+            What became of the others: ``"waiting"``, ``"running"``, ``"failed"`` (also for want of memory) or
+            ``"pruned"``.
     """
 
     roles: tuple[str, ...]
@@ -178,7 +179,7 @@ class Finals:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing waits, runs or has failed: what was pruned is final."""
+        """Whether nothing waits, runs or has failed: what was pruned is final, but not what ran out of memory."""
         return all(set(c.unfinished) <= {"pruned"} for c in self.contenders)
 
     @property
@@ -234,6 +235,12 @@ def read_finals(search: Study, finals: Study, plan: Plan) -> Finals:
     )
 
 
+def state_of(trial: FrozenTrial) -> TrialState:
+    """What became of a training: one that ran out of memory has failed, though `memory.guard` prunes it."""
+    is_failure = trial.state == TrialState.PRUNED and trial.user_attrs.get(lineage.OUT_OF_MEMORY) is not None
+    return TrialState.FAIL if is_failure else trial.state
+
+
 def _contender(entry: Entry, source: FrozenTrial, trials: Sequence[FrozenTrial], n_seeds: int) -> Contender:
     counted = [_counted(trials, (entry.key, seed)) for seed in range(n_seeds)]
     complete = [t for t in counted if t is not None and t.state == TrialState.COMPLETE]
@@ -250,7 +257,9 @@ def _contender(entry: Entry, source: FrozenTrial, trials: Sequence[FrozenTrial],
         tuple(lineage.budgets_of(t).effective for t in complete),
         tuple(t.number for t in complete),
         tuple(
-            "waiting" if t is None else _WORDS[t.state] for t in counted if t is None or t.state != TrialState.COMPLETE
+            "waiting" if t is None else _WORDS[state_of(t)]
+            for t in counted
+            if t is None or t.state != TrialState.COMPLETE
         ),
     )
 
@@ -267,7 +276,7 @@ def _counted(trials: Sequence[FrozenTrial], final: tuple[str, int]) -> FrozenTri
     """Of the trials that train the same the complete one, else the one that got furthest, else the first."""
     states = (TrialState.COMPLETE, *_WORDS)
     same = (t for t in trials if lineage.final_of(t) == final)
-    return min(same, key=lambda t: (states.index(t.state), t.number), default=None)
+    return min(same, key=lambda t: (states.index(state_of(t)), t.number), default=None)
 
 
 def _dominates(q: Sequence[float], p: Sequence[float]) -> bool:

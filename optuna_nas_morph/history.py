@@ -48,8 +48,8 @@ class Observation:
             Reported values by step.
         epochs:
             Training behind its value, if known.
-        inherited:
-            The part of it that was before the trial.
+        inherits:
+            Whether it started from weights of another trial.
         is_donor:
             Whether it has published weights.
         kind:
@@ -66,7 +66,7 @@ class Observation:
     constraints: Mapping[str, float]
     curve: Mapping[int, float]
     epochs: float | None
-    inherited: float = 0.0
+    inherits: bool = False
     is_donor: bool = False
     kind: Kind = Kind.SEARCH
     memory: MemoryFact | None = None
@@ -192,7 +192,7 @@ class HistoryReader:
             trial.constraints,
             trial.intermediate_values,
             epochs_of(trial),
-            lineage.budgets_of(trial).inherited,
+            lineage.inherits(trial),
             trial.user_attrs.get(lineage.WEIGHTS) is not None,
             lineage.kind_of(trial),
             lineage.memory_of(trial),
@@ -241,8 +241,8 @@ def epochs_of(trial: FrozenTrial) -> float | None:
         if isinstance(published, int | float):
             return float(published)
     budgets, n_reported = lineage.budgets_of(trial), len(trial.intermediate_values)
-    inherits = trial.user_attrs.get(lineage.INHERITED_EPOCHS) is not None
-    if inherits and n_reported and (trial.state == TrialState.PRUNED or budgets.effective is None):
+    has_network = trial.user_attrs.get(lineage.INHERITED_EPOCHS) is not None
+    if has_network and n_reported and (trial.state == TrialState.PRUNED or budgets.effective is None):
         return budgets.inherited + n_reported
     return budgets.effective
 

@@ -1,4 +1,4 @@
-"""Who descends from whom: the only place that reads and writes the attributes of this package on trials and studies.
+"""Who descends from whom: the attributes of this package on trials and studies, their names and what they hold.
 
 User attributes of a trial:
 
@@ -8,7 +8,7 @@ User attributes of a trial:
 - ``nasmorph:parent``: number of the parent trial; ``nasmorph:donor``: of the trial whose weights it started from;
 - ``nasmorph:kind``: whether it searches or is a control, see `Kind`;
 - ``nasmorph:inherited_epochs``, ``nasmorph:effective_epochs``: training that the weights had before this trial, and
-  together with this trial;
+  together with this trial; ``nasmorph:budget``: epochs that it has announced;
 - ``nasmorph:drift``: how far its function had moved from the donor's before training, where there was a batch to tell;
 - ``nasmorph:fallback``: why weights of nearer ancestors could not be used;
 - ``nasmorph:optimizer``: whether its optimizer went on from the donor's, or why not;
@@ -19,9 +19,10 @@ User attributes of a trial:
 - ``nasmorph:trial``: the trial's number. Optuna copies attributes to the retry of a trial: where this is another
   number, they are of another run.
 
-User attributes of a study: ``nasmorph:space``, the description of the space and its digest; ``nasmorph:collected``,
-numbers (as ranges) of the trials whose weights were removed to save space; ``nasmorph:finals``, names of the studies in
-which its finalists are retrained (see `optuna_nas_morph.finalize`).
+User attributes of a study: ``nasmorph:space``, the description of the space and its digest; ``nasmorph:store``, where
+its weights are (see `optuna_nas_morph.weights.location`); ``nasmorph:collected``, numbers (as ranges) of the trials
+whose weights were removed to save space; ``nasmorph:finals``, names of the studies in which its finalists are retrained
+(see `optuna_nas_morph.finalize`).
 
 Of such a study: ``nasmorph:finals_of``, the name of the search; ``nasmorph:plan``, who is retrained;
 ``nasmorph:budget``, epochs for each. A trial of it that was not trained names the one that was instead in
@@ -228,6 +229,8 @@ def find_ancestors(study: optuna.Study, number: int, steps: Sequence[str]) -> li
         other = steps_of(trial)
         if trial.number == number or other is None or other != tuple(steps[: len(other)]):
             continue
+        if trial.user_attrs.get(TRIAL, trial.number) != trial.number:
+            continue  # A retry that has not said yet what it is.
         has_weights = trial.user_attrs.get(WEIGHTS) is not None
         if not has_weights and trial.state not in (TrialState.COMPLETE, TrialState.PRUNED):
             continue
@@ -254,6 +257,11 @@ def budgets_of(trial: FrozenTrial) -> Budgets:
     """What is recorded of a trial's training."""
     inherited, effective = trial.user_attrs.get(INHERITED_EPOCHS), trial.user_attrs.get(EFFECTIVE_EPOCHS)
     return Budgets(0.0 if inherited is None else float(inherited), None if effective is None else float(effective))
+
+
+def inherits(trial: FrozenTrial) -> bool:
+    """Whether a trial started from weights of another, however much training is known to be behind them."""
+    return trial.user_attrs.get(DONOR) is not None
 
 
 def record_inheritance(

@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -83,7 +84,8 @@ def estimate(
         batch_size:
             Samples per step.
         optimizer:
-            One of `OPTIMIZERS`, or an optimizer of the network.
+            One of `OPTIMIZERS`, or an optimizer of the network. What it keeps is seen from another one of its class and
+            settings; where that cannot take a step by itself, as with LBFGS, it counts as Adam, with a warning.
         dtype:
             Type of parameters and activations; by default the network's own, or float32.
 
@@ -147,6 +149,18 @@ def _dtype_of(network: nn.Module) -> torch.dtype:
 
 
 def _copies(optimizer: torch.optim.Optimizer) -> float:
+    """Numbers per parameter that an optimizer keeps; as many as Adam's where it does not show."""
+    try:
+        return _shown_copies(optimizer)
+    except Exception as e:  # It may be anybody's code, and an estimate is no reason to end a study.
+        name = type(optimizer).__name__
+        warnings.warn(
+            f"{name} is estimated to keep what Adam does: one like it could not take a step: {e!r}", stacklevel=2
+        )
+        return OPTIMIZERS["adam"]
+
+
+def _shown_copies(optimizer: torch.optim.Optimizer) -> float:
     """Numbers per parameter that an optimizer keeps, seen when one like it takes a step with a small matrix."""
     group = {k: v for k, v in optimizer.param_groups[0].items() if k not in ("fused", "foreach", "capturable")}
     probe = nn.Parameter(torch.zeros(32, 32))
@@ -184,7 +198,8 @@ def guard(
     each device by itself, what may be proposed. Where memory runs out it records ``nasmorph:oom`` (the reason) as well,
     gives back what PyTorch holds, and raises :class:`optuna.TrialPruned`, a state that stops no study (an error does,
     unless ``study.optimize`` is told to catch it). A trial that is pruned before it has reported a value has none: to
-    `MorphBOSampler` it says nothing about how good an architecture is.
+    `MorphBOSampler` it says nothing about how good an architecture is. Where a trial is pruned for another reason it
+    counts as trained if it has reported a value inside of the guard; else nothing is recorded.
 
     The peak is measured on CUDA, and is that of the process: two trials at once on one GPU in one process blur it. On
     other devices the estimate alone is recorded. Where the operating system kills a process that runs out of memory,
@@ -218,6 +233,7 @@ def guard(
         device = _device_of(network)
         return MemoryFact(describe(device), failed, training, estimated, _peak_of(device))
 
+    n_reported = _n_reported(trial)
     free_memory()
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         for i in range(torch.cuda.device_count()):
@@ -225,7 +241,8 @@ def guard(
     try:
         yield
     except optuna.TrialPruned:
-        lineage.record_memory(trial, fact(failed=False), None)
+        if _n_reported(trial) > n_reported:  # Before its first report nobody knows whether it has been trained.
+            lineage.record_memory(trial, fact(failed=False), None)
         raise
     except Exception as error:
         if not is_out_of_memory(error):
@@ -238,6 +255,11 @@ def guard(
     lineage.record_memory(trial, fact(failed=True), reason)
     free_memory()
     raise optuna.TrialPruned(f"Out of memory on {describe(_device_of(network)).name}: {reason}")
+
+
+def _n_reported(trial: optuna.Trial) -> int:
+    """How many values a trial has; a retry may begin with some."""
+    return len(trial.storage.get_trial(trial._trial_id).intermediate_values)
 
 
 def free_memory() -> None:
@@ -296,19 +318,22 @@ def _device_of(network: nn.Module | None) -> torch.device:
 # Errors.
 
 _OUT_OF_MEMORY = re.compile(
-    r"\b(CUDA|HIP|MPS|XPU)\b.{0,20} out of memory"
+    r"\b(CUDA|Cuda|HIP|MPS|XPU)\b.{0,20}\bout of memory"
     r"|DefaultCPUAllocator: (can't allocate|not enough) memory"
     r"|\b(CU|HIP)[A-Z]+_\w*ALLOC(ATION)?_FAILED\b"
-    r"|\bcudaErrorMemoryAllocation\b"
+    r"|\b(cudaErrorMemoryAllocation|hipErrorOutOfMemory)\b"
+    r"|\b(std::bad_alloc|bad allocation)\b"
 )
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an error says that a device, or the computer itself, has run out of memory.
 
-    Recognised are :class:`torch.OutOfMemoryError`, :class:`MemoryError`, and errors of PyTorch's CPU allocator, CUDA,
-    cuBLAS, cuDNN, ROCm and Metal whose message says that an allocation failed; also where one of these is the cause of
-    the error. ``CUDNN_STATUS_NOT_SUPPORTED`` and ``CUBLAS_STATUS_NOT_INITIALIZED`` are not: they can mean other things.
+    Recognised are :class:`torch.OutOfMemoryError`, :class:`MemoryError`, and errors of PyTorch's CPU allocator, C++
+    (``std::bad_alloc``), CUDA, cuBLAS, cuDNN, NCCL, ROCm, Metal and Intel GPUs whose message says that an allocation
+    failed; also where one of these is the cause of the error. What can mean other things is not, though want of memory
+    may be behind it: ``CUDNN_STATUS_NOT_SUPPORTED``, ``CUBLAS_STATUS_NOT_INITIALIZED``, and ``could not create a
+    primitive`` of oneDNN, which is also what one gets where the system forbids generated code.
     """
     while error is not None:
         known = isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
@@ -116,13 +117,18 @@ def suggest_network(
     Raises:
         SpaceMismatchError: If the study was made with another space.
         EncodingError: If a value that was enqueued or fixed is not one that the space knows.
-        StoreError: If the store is not the one of the study.
+        StoreError: If the store is not the one of the study, or cannot be used when this process first asks for it;
+            later troubles are warned of.
         WeightsError: If the weights that the space starts from are not at hand and not in the store.
-        ValueError: If ``budget`` or ``max_inherited_epochs`` is negative, or ``probe`` does not fit the network.
+        ValueError: If ``budget`` is negative or infinite, ``max_inherited_epochs`` is negative, or ``probe`` does not
+            fit the network.
     """
-    for name, value in (("budget", budget), ("max_inherited_epochs", max_inherited_epochs)):
-        if value is not None and not value >= 0:
-            raise ValueError(f"{name} must be a non-negative number of epochs but got {value!r}.")
+    if budget is not None and not 0 <= budget < math.inf:
+        raise ValueError(f"budget must be a non-negative number of epochs but got {budget!r}.")
+    if max_inherited_epochs is not None and not max_inherited_epochs >= 0:
+        raise ValueError(
+            f"max_inherited_epochs must be a non-negative number of epochs but got {max_inherited_epochs!r}."
+        )
     descendant, ancestors = _suggest(trial, space)
     batches = None if probe is None else check_probe(space.seed, probe)
     rng = _generator(trial)
@@ -175,7 +181,8 @@ def publish_weights(
             ``torch.compile``. Under distributed training call it on rank 0.
         epochs:
             Epochs that this trial has trained it; by default the number of values that the trial has reported, else the
-            ``budget`` given to `suggest_network`.
+            ``budget`` given to `suggest_network`. Where nobody has said, it is warned that an old lineage will not be
+            told from a good architecture.
         optimizer:
             The SGD, Adam or AdamW that trained it, if children shall go on with its moments (`inherit_optimizer`).
         average:
@@ -194,11 +201,11 @@ def publish_weights(
 
     Raises:
         WeightsMismatchError: If the network, or the average, is not that of the trial's architecture.
-        StoreError: If the store is not the one of the study.
+        StoreError: If the store is not the one of the study, or cannot be used when this process first asks for it.
         TypeError: If the optimizer is none of those named, or the average no module.
         ValueError: If the optimizer trains none of the network's parameters.
     """
-    if epochs is not None and not epochs >= 0:
+    if epochs is not None and not 0 <= epochs < math.inf:
         raise ValueError(f"epochs must be a non-negative number but got {epochs!r}.")
     if average is not None and not isinstance(average, nn.Module):
         raise TypeError(f"average must be a module or None but got {type(average).__name__}.")
@@ -222,6 +229,12 @@ def publish_weights(
     if epochs is not None:
         metadata["effective_epochs"] = lineage.budgets_of(frozen).inherited + epochs
         lineage.record_trained(trial.storage, frozen, epochs)
+    else:
+        warnings.warn(
+            "Nothing says how long this trial was trained, so an old lineage is not told from a good architecture: "
+            "give epochs to publish_weights, report a value per epoch, or give suggest_network a budget.",
+            stacklevel=2,
+        )
     target = resolve(trial.study, store)
     try:
         record = target.publish(trial, weights, moments=moments, average=averaged, metadata=metadata)
@@ -414,14 +427,10 @@ def _inherited_weights(
             continue
         n_done = len(lineage.steps_of(ancestor) or ())
         try:
-            record = WeightStore.record(ancestor)
-            if record is None:
+            donation = _donation(trial.study, ancestor, store, max_epochs)
+            if donation is None:
                 continue
-            epochs = record.metadata.get("effective_epochs")
-            inherited = float(epochs) if isinstance(epochs, int | float) else 0.0
-            if max_epochs is not None and inherited > max_epochs:
-                continue
-            donated = store.load(record)
+            inherited, donated = donation
             weights = inherit(space, descendant.steps, n_done, donated, rng)
         except WeightsError as e:
             if not _is_garbage(trial.study, ancestor.number, e):
@@ -435,6 +444,31 @@ def _inherited_weights(
         trial, fallback, "it starts from scratch" if space.weights is None else "it starts from the seed's weights"
     )
     return None
+
+
+def _donation(
+    study: optuna.Study, ancestor: FrozenTrial, store: WeightStore, max_epochs: float | None
+) -> tuple[float, dict[str, Tensor]] | None:
+    """Epochs behind an ancestor's weights, and the weights; :obj:`None` if it has none, or none that are young enough.
+
+    Raises:
+        WeightsError: If they cannot be read.
+    """
+    record = WeightStore.record(ancestor)
+    if record is None:
+        return None
+    epochs = record.metadata.get("effective_epochs")
+    inherited = float(epochs) if isinstance(epochs, int | float) else 0.0
+    if max_epochs is not None and inherited > max_epochs:
+        return None
+    try:
+        return inherited, store.load(record)
+    except WeightsMissingError:
+        # A trial that runs may have published anew since it was looked at, which removes what it had published.
+        now = study._storage.get_trial(ancestor._trial_id)
+        if WeightStore.record(now) == record:
+            raise
+        return _donation(study, now, store, max_epochs)
 
 
 def _fitted(

@@ -128,7 +128,7 @@ def propose_control(
         history:
             What the study knows.
         kind:
-            Continued: of trials that have published weights. Fresh: of trials that have inherited training.
+            Continued: of trials that have published weights. Fresh: of trials that have inherited weights.
         rng:
             Source of randomness.
 
@@ -141,7 +141,7 @@ def propose_control(
         for o in history
         if o.state == TrialState.COMPLETE
         and o.values is not None
-        and (o.is_donor if kind == Kind.CONTINUED else o.inherited > 0)
+        and (o.is_donor if kind == Kind.CONTINUED else o.inherits)
         and task.cube.contains(o.hyperparameters)
         and o.member is not None
         and task.fits(o.member)

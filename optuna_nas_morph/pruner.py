@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from optuna.pruners import BasePruner
@@ -29,15 +29,18 @@ class LineagePruner(BasePruner):
     Here a trial is compared with its own class only: *warm*, with inherited training behind it, or *cold*.
 
     At each check, after a share of the trial's budget, it is asked whether the trial can still end among the best of
-    its class, a share ``top`` of it. Those that did are the finished trials with the best values; what each had
-    reported after the same share of its own budget is the sample that the trial's value now is compared with. The trial
-    is pruned if at most a share ``alpha`` of the sample, itself counted in, is as bad: the conformal test of the
-    hypothesis that it is one of them (Vovk, Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, section
-    4.5, label-conditional). So of the trials that would end among the best, a share of at most ``alpha`` is lost at a
-    check, if they report as those before them did, whatever the shape of learning curves: where early values say
-    nothing, hardly any trial is pruned. With fewer than ``1 / alpha - 1`` finished trials of a class none is. Pruned
-    trials are counted in the class, and none of them among its best; as some would have been, in long studies somewhat
-    more are lost than ``alpha``.
+    its class: a share ``top`` of it but at least ``ceil(1 / alpha) - 1``, and all that are as good as the last of them.
+    Those that did are the finished trials with the best values; what each had reported after the same share of its own
+    budget is the sample that the trial's value now is compared with. The trial is pruned if at most a share ``alpha``
+    of the sample, itself counted in, is as bad: the conformal test of the hypothesis that it is one of them (Vovk,
+    Gammerman and Shafer, Algorithmic Learning in a Random World, 2005, section 4.5, label-conditional). So of the
+    trials that would end among the best, a share of at most ``alpha`` is lost at a check, if they report as those
+    before them did, whatever the shape of learning curves: where early values say nothing, hardly any trial is pruned.
+    The bound is that of one check; several can lose more in total, at most the sum. Pruned trials are counted in the
+    class, and none of them among its best; as some would have been, in long studies somewhat more are lost.
+
+    With fewer than ``ceil(1 / alpha) - 1`` finished trials of a class none is pruned. That is four by default: until
+    40 of a class have ended these are more than its best tenth, and a trial is pruned if it is worse than all of them.
 
     Controls of `MorphBOSampler` (`optuna_nas_morph.lineage.Kind`) are never pruned: they are there to be measured. A
     trial that reports NaN is pruned.
@@ -63,9 +66,9 @@ class LineagePruner(BasePruner):
             How often a trial that is not pruned reports. By default the ``budget`` given to `suggest_network`, as often
             per epoch as finished trials have reported; without one, as often as finished trials have in the median.
         alpha:
-            Share of the trials that would end among the best that may be lost at a check.
+            Share of the trials that would end among the best that may be lost at each check.
         top:
-            Which share of a class is its best.
+            Which share of a class is its best; never fewer than ``ceil(1 / alpha) - 1`` trials.
         checks:
             Shares of the budget after which trials are judged, once each: call ``trial.should_prune()`` after every
             report.
@@ -83,7 +86,7 @@ class LineagePruner(BasePruner):
         n_steps: int | None = None,
         alpha: float = 0.2,
         top: float = 0.1,
-        checks: Sequence[float] = (0.125, 0.25, 0.375, 0.5),
+        checks: Iterable[float] = (0.125, 0.25, 0.375, 0.5),
     ) -> None:
         if wrapped is not None and not isinstance(wrapped, BasePruner):
             raise TypeError(f"wrapped must be an Optuna pruner or None but got {type(wrapped).__name__}.")
@@ -95,6 +98,7 @@ class LineagePruner(BasePruner):
             raise ValueError(f"alpha must be between 0 and 1 but got {alpha!r}.")
         if not 0 < top <= 1:
             raise ValueError(f"top must be a share above 0 and up to 1 but got {top!r}.")
+        checks = tuple(checks)
         if not checks or not all(0 < check < 1 for check in checks):
             raise ValueError(f"checks must be shares between 0 and 1 but got {checks!r}.")
         self.wrapped = wrapped
@@ -114,7 +118,7 @@ class LineagePruner(BasePruner):
                 The trial, which has just reported.
         """
         if lineage.FINGERPRINT in trial.user_attrs:
-            lineage.record_trained(study._storage, trial, float(len(trial.intermediate_values)))
+            _record_trained(study._storage, trial)
         if self.wrapped is not None:
             return self.wrapped.prune(_same_class(study, trial), trial)
         if trial.last_step is None or lineage.kind_of(trial) != Kind.SEARCH:
@@ -125,7 +129,7 @@ class LineagePruner(BasePruner):
         ended = [
             t
             for t in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-            if is_warm(t) == is_warm(trial) and t.intermediate_values
+            if lineage.inherits(t) == lineage.inherits(trial) and t.intermediate_values
         ]
         finished = [t for t in ended if t.state == TrialState.COMPLETE]
         n_steps = self._expected_steps(trial, finished)
@@ -144,11 +148,8 @@ class LineagePruner(BasePruner):
             return self._n_steps
         budget = trial.user_attrs.get(lineage.BUDGET)
         if budget is not None:
-            per_epoch = [
-                len(t.intermediate_values) / t.user_attrs[lineage.BUDGET]
-                for t in finished
-                if t.user_attrs.get(lineage.BUDGET)
-            ]
+            budgets = [(t, t.user_attrs.get(lineage.BUDGET)) for t in finished]
+            per_epoch = [len(t.intermediate_values) / b for t, b in budgets if b]
             return max(1, round(budget * statistics.median(per_epoch))) if per_epoch else None
         return max(1, round(statistics.median(len(t.intermediate_values) for t in finished)))
 
@@ -157,14 +158,21 @@ class LineagePruner(BasePruner):
     ) -> float:
         """How many of the best of a class were as bad after a share of their reports, with the trial itself."""
         n_best = max(math.ceil(self._top * n_ended), math.ceil(1 / self._alpha) - 1)
-        best = sorted(finished, key=lambda t: sign * _value(t), reverse=True)[:n_best]
+        # All that are as good as the last of them, so that the order of trials has no meaning.
+        least = sorted((sign * _value(t) for t in finished), reverse=True)[:n_best][-1]
+        best = [t for t in finished if sign * _value(t) >= least]
         then = [values[_count(check, len(values)) - 1] for values in (_reported(t, sign) for t in best)]
         return (1 + sum(not other > value for other in then)) / (1 + len(then))
 
 
-def is_warm(trial: FrozenTrial) -> bool:
-    """Whether there was training behind a trial's weights before it began."""
-    return lineage.budgets_of(trial).inherited > 0
+def _record_trained(storage: BaseStorage, trial: FrozenTrial) -> None:
+    """Write that a trial has trained for an epoch per report, unless it has said when publishing that it was more."""
+    epochs, budgets = float(len(trial.intermediate_values)), lineage.budgets_of(trial)
+    has_published = any(trial.user_attrs.get(key) is not None for key in (lineage.WEIGHTS, lineage.UNPUBLISHED))
+    # Without having published, what is recorded may be a budget that was announced.
+    if has_published and budgets.effective is not None and budgets.effective >= budgets.inherited + epochs:
+        return
+    lineage.record_trained(storage, trial, epochs)
 
 
 def _count(check: float, n_steps: int) -> int:
@@ -184,10 +192,10 @@ def _value(trial: FrozenTrial) -> float:
 
 def _same_class(study: Study, trial: FrozenTrial) -> Study:
     """The study with the trials that began as this one did; the study itself where nothing is inherited."""
-    if not any(is_warm(t) for t in study.get_trials(deepcopy=False)):
+    if not any(lineage.inherits(t) for t in study.get_trials(deepcopy=False)):
         return study
     view = copy.copy(study)
-    view._storage = _Trials(study._storage, lambda t: is_warm(t) == is_warm(trial))  # type: ignore[assignment]
+    view._storage = _Trials(study._storage, lambda t: lineage.inherits(t) == lineage.inherits(trial))  # type: ignore[assignment]
     return view
 
 

@@ -300,7 +300,7 @@ class MorphBOSampler(BaseSampler):
         """A control, if this trial is to be one: as requested, else by its number, which all workers agree on."""
         from optuna_nas_morph.proposal import propose_control
 
-        inherits = any(o.inherited > 0 for o in history.observations)
+        inherits = any(o.inherits for o in history.observations)
         if task.fixed or (requested == Kind.SEARCH and (not inherits or self._is_startup(task, history))):
             return None
         kind = requested if requested != Kind.SEARCH else scheduled_kind(number, self._control_share)

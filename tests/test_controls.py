@@ -201,9 +201,9 @@ def drawn(history: list[Observation], kind: Kind, task: Task = TASK) -> set[int 
 def test_continued_are_donors_fresh_are_heirs() -> None:
     history = [
         observation(0, 1.0, is_donor=True),
-        observation(1, 1.0, inherited=3.0),
-        observation(2, 1.0, is_donor=True, inherited=3.0, state=TrialState.PRUNED),
-        observation(3, 1.0, is_donor=True, inherited=3.0, state=TrialState.RUNNING),
+        observation(1, 1.0, inherits=True),
+        observation(2, 1.0, is_donor=True, inherits=True, state=TrialState.PRUNED),
+        observation(3, 1.0, is_donor=True, inherits=True, state=TrialState.RUNNING),
     ]
     assert drawn(history, Kind.CONTINUED) == {0}
     assert drawn(history, Kind.FRESH) == {1}
@@ -211,7 +211,7 @@ def test_continued_are_donors_fresh_are_heirs() -> None:
 
 def test_the_better_half_of_what_is_left() -> None:
     values = [0.1, 0.9, 0.5, 0.7, 0.3]
-    history = [observation(i, v, is_donor=True, inherited=1.0) for i, v in enumerate(values)]
+    history = [observation(i, v, is_donor=True, inherits=True) for i, v in enumerate(values)]
     assert drawn(history, Kind.FRESH) == {1, 3, 2}
     assert drawn(history, Kind.FRESH, Task(SPACE, LR, {}, (-1.0,))) == {0, 4, 2}
     done = [observation(5, 0.2, kind=Kind.FRESH, lr=history[i].hyperparameters["lr"]) for i in (1, 3, 2)]

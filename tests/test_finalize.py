@@ -27,6 +27,7 @@ from optuna_nas_morph import (
     CellSpace,
     Contender,
     Finals,
+    Keep,
     LabelledGraph,
     LineagePruner,
     WeightStore,
@@ -35,12 +36,16 @@ from optuna_nas_morph import (
     finalize,
     lineage,
     load_network,
+    memory,
+    proposal,
     publish_weights,
     suggest_architecture,
     suggest_network,
 )
+from optuna_nas_morph.acquisition import LogExpectedImprovement
 from optuna_nas_morph.errors import EncodingError, WeightsMissingError
-from optuna_nas_morph.finals import Entry, Plan, Request
+from optuna_nas_morph.finals import Entry, Plan, Request, read_finals
+from optuna_nas_morph.kernels import EditDistance, WeisfeilerLehman
 from optuna_nas_morph.morphisms import fresh_weights
 from tests.studies import MLP, SPACE, quick_sampler
 
@@ -286,6 +291,38 @@ def test_by_prediction_the_architecture_and_not_the_lineage() -> None:
     assert [p["arch/00/at"] for p in params] == [OTHER["arch/00/at"], WIDER["arch/00/at"]]
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_by_the_prediction_of_the_studys_sampler(wrapped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel, acquisition = EditDistance(), LogExpectedImprovement()
+    prior = optuna.create_study(direction="maximize", sampler=quick_sampler())
+    told(prior, SEED, 0.1)
+    told(prior, WIDER, 0.9)
+    sampler: Any = quick_sampler(
+        kernel=kernel, acquisition=acquisition, deterministic_objective=True, prior_studies=[prior]
+    )
+    if wrapped:
+        with pytest.warns(optuna.exceptions.ExperimentalWarning):
+            sampler = optuna.samplers.PartialFixedSampler({}, sampler)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for params, value in ((SEED, 0.1), (WIDER, 0.9), (OTHER, 0.5)):
+        told(study, params, value)
+    seen: list[proposal.Settings] = []
+    predict = proposal.predict_finished
+
+    def look(task: Any, history: Any, settings: proposal.Settings, rng: Any) -> Any:
+        seen.append(settings)
+        return predict(task, history, settings, rng)
+
+    monkeypatch.setattr(proposal, "predict_finished", look)
+    finalize(study, constant, 2)
+    study.sampler = optuna.samplers.RandomSampler()
+    finalize(study, constant, 2, name="default")
+    own, default = seen
+    assert own.kernel is kernel and own.deterministic and len(own.priors) == 1
+    assert own.acquisition is None, "several objectives would be scalarised"
+    assert isinstance(default.kernel, WeisfeilerLehman) and not default.deterministic and not default.priors
+
+
 def test_baselines_that_are_finalists_are_trained_once() -> None:
     study = optuna.create_study(direction="maximize", sampler=quick_sampler())
     for params, value in ((SEED, 0.9), (DEEPER, 0.8)):
@@ -439,6 +476,34 @@ def test_failed_and_pruned_finalists() -> None:
     assert {c.trial: c.unfinished for c in result.contenders} == {0: (), 1: (), 2: ("pruned",)}
 
 
+def test_what_ran_out_of_memory_is_trained_again() -> None:
+    study = make_search(SEED, WIDER)
+    asked: list[float] = []
+
+    def hungry(trial: optuna.Trial) -> float:
+        asked.append(trial.suggest_float("lr", 1e-2, 0.5, log=True))
+        with memory.guard(trial, suggest_network(trial, SPACE)):
+            if asked[-1] == WIDER["lr"]:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+        return objective(trial)
+
+    for _ in range(2):  # Each call tries once.
+        result = finalize(study, hungry, 2)
+        assert {c.trial: c.unfinished for c in result.contenders} == {0: (), 1: ("failed",)}
+        assert not result.is_complete
+    assert Counter(asked) == {SEED["lr"]: 1, WIDER["lr"]: 2}
+
+    def on_a_larger_device(trial: optuna.Trial) -> float:
+        plan = Plan.from_dict(trial.study.user_attrs["nasmorph:plan"])
+        now = read_finals(study, trial.study, plan)
+        assert {c.trial: c.unfinished for c in now.contenders} == {0: (), 1: ("running",)}
+        return objective(trial)
+
+    result = finalize(study, on_a_larger_device, 2)
+    assert result.is_complete and all(len(c.values) == 1 for c in result.contenders)
+    assert Counter(t.state.name for t in load_finals(study).trials) == {"COMPLETE": 2, "PRUNED": 2}
+
+
 WORKER = """
 import os, pathlib, sys, time, warnings
 import optuna
@@ -509,6 +574,55 @@ def test_what_a_killed_process_was_training_is_trained_again(tmp_path: Path, mon
     assert result.is_complete
     states = Counter(t.state.name for t in load_finals(study).trials)
     assert states == {"COMPLETE": 9, "FAIL": 1}
+
+
+def boot(boot_id: str, machine: str = "this") -> Callable[[Path], str]:
+    return lambda path: machine if path.name == "machine-id" else boot_id
+
+
+def unreadable(*_: Any) -> str:
+    raise PermissionError
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems have no namespaces of process IDs")
+@pytest.mark.parametrize(
+    ("then", "now", "is_dead"),
+    [
+        ({}, {}, True),
+        ({"readlink": lambda path: "pid:[1]"}, {}, False),
+        ({"read_text": boot("1")}, {"read_text": boot("2")}, True),
+        ({"read_text": boot("1", machine="other")}, {"read_text": boot("2")}, False),
+        ({"read_text": boot("1", machine="")}, {"read_text": boot("2", machine="")}, False),
+        ({"readlink": unreadable, "read_text": unreadable}, {}, False),
+        ({"readlink": unreadable, "read_text": unreadable}, {"readlink": unreadable, "read_text": unreadable}, True),
+    ],
+    ids=[
+        "here",
+        "in another container",
+        "before a restart",
+        "on another machine",
+        "where machines are not known",
+        "where it did not see",
+        "where nothing is known but the name",
+    ],
+)
+def test_dead_is_only_who_would_be_seen_alive(
+    then: dict[str, Any], now: dict[str, Any], is_dead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def set_all(patch: pytest.MonkeyPatch, functions: dict[str, Any]) -> None:
+        for name, function in functions.items():
+            patch.setattr(Path if name == "read_text" else os, name, function)
+
+    def killed(trial: optuna.Trial) -> float:
+        raise Killed
+
+    study = make_search(SEED)
+    with monkeypatch.context() as patch:
+        set_all(patch, {"getpid": lambda: 2**31 - 1, **then})  # No process has this ID.
+        with pytest.raises(Killed):
+            finalize(study, killed, 1)
+    set_all(monkeypatch, now)
+    assert finalize(study, objective, 1).is_complete == is_dead
 
 
 def test_two_threads_that_begin_at_once_train_nothing_twice() -> None:
@@ -702,3 +816,62 @@ def test_finals_that_are_not_complete() -> None:
     assert found.study_name == "search/finals" and found.trial.params["lr"] != WIDER["lr"]
     optuna.delete_study(study_name="search/finals", storage=study._storage)
     assert best_network(study).study_name == "search"
+
+
+def failing(trial: optuna.Trial) -> float:
+    raise RuntimeError
+
+
+def failing_at_first(trial: optuna.Trial) -> float:
+    if trial.number == 0:
+        raise RuntimeError
+    return objective(trial)
+
+
+def test_later_finals_do_not_hide_those_that_are_complete() -> None:
+    study = make_search(SEED, WIDER)
+    catch: dict[str, Any] = {"catch": (RuntimeError,)}
+    finalize(study, failing, 2, name="none", **catch)
+    with pytest.warns(UserWarning, match="None of the finals 'none' has a complete training: the winner is"):
+        assert best_network(study).study_name == "search"
+
+    finalize(study, failing_at_first, 2, name="some", **catch)
+    finalize(study, failing, 2, name="none again", **catch)
+    with pytest.warns(UserWarning, match="'none again', 'some' are not complete: the winner .* of 'some'"):
+        assert best_network(study).study_name == "some"
+
+    finalize(study, objective, 2, name="all")
+    finalize(study, objective, 2, name="all again")
+    assert best_network(study).study_name == "all again"  # A warning would be an error.
+
+    finalize(study, failing_at_first, 2, name="some again", **catch)
+    with pytest.warns(UserWarning, match="finals 'some again' are not complete: the winner .* of 'all again'"):
+        assert best_network(study).study_name == "all again"
+    with pytest.warns(UserWarning, match="finals 'some' are not complete: the winner .* of 'some'"):
+        assert best_network(study, finals="some").study_name == "some"
+    assert best_network(study, finals="all").study_name == "all"
+
+
+def test_finals_that_were_named_and_have_no_winner() -> None:
+    study = make_search(SEED, WIDER)
+    finalize(study, failing, 2, name="two", catch=(RuntimeError,))
+    lineage.link_finals(study, optuna.create_study(study_name="begun", storage=study._storage))
+    for name in ("two", "begun"):
+        with pytest.raises(ValueError, match=f"finals must have a complete training but {name!r} has none"):
+            best_network(study, finals=name)
+
+
+def test_the_winner_by_its_mean_keeps_its_weights(tmp_path: Path) -> None:
+    pruner = LineagePruner(store=WeightStore(tmp_path, keep=Keep(best=1, recent=1)))
+    study = make_search(SEED, WIDER, pruner=pruner)
+    values = {("0", 0): 0.9, ("0", 1): 0.5, ("1", 0): 0.8, ("1", 1): 0.8}
+
+    def by_seed(trial: optuna.Trial) -> float:
+        objective(trial)
+        final = lineage.final_of(trial.storage.get_trial(trial._trial_id))
+        assert final is not None
+        return values[final]
+
+    finalize(study, by_seed, 2, n_seeds=2)
+    found = best_network(study)
+    assert (found.value, found.trial.params) == (0.8, WIDER)

@@ -107,7 +107,7 @@ def test_training_behind_a_trial(state: str, n_reported: int, attributes: dict[s
     )
     (observation,) = read(study)
     assert observation.epochs == epochs
-    assert observation.inherited == attributes.get("inherited_epochs", 0.0)
+    assert not observation.inherits
     assert observation.is_donor == ("weights" in attributes)
 
 

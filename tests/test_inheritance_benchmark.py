@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.stats import rankdata
+from torch import nn
 
 from tests.benchmarks import inheritance
 from tests.benchmarks.inheritance import CUT_OFF, FULL, INHERITED, RANDOM, SHORT, cut_off, finalist_test, rankings, top
@@ -70,11 +71,19 @@ def test_the_best_network_so_far_by_what_was_spent() -> None:
     )
 
 
-def test_the_best_of_a_search_is_cooled_down() -> None:
-    without, rows = searched("--average", "1"), searched("--average", "1", "--cool-down", "4")
+def test_the_best_of_a_search_is_cooled_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    without, train, starts = searched("--average", "1"), inheritance.train, []
+
+    def watched(network: nn.Module, data: inheritance.Data, *rest: Any) -> float:
+        starts.append(inheritance.accuracy(network, data.validation))
+        return train(network, data, *rest)
+
+    monkeypatch.setattr(inheritance, "train", watched)
+    rows = searched("--average", "1", "--cool-down", "4")
     assert [row["validation"] for row in rows[:-1]] == [row["validation"] for row in without]
     best = max(without, key=lambda row: row["validation"])
     assert rows[-1]["fingerprint"] == best["fingerprint"]
+    assert starts[-1] == best["validation"]
     assert rows[-1]["flops"] == pytest.approx(4 * best["flops"])
     assert rows[-1]["validation"] > best["validation"]
     assert inheritance.proposed(rows) == rows[:-1]

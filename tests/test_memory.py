@@ -97,6 +97,34 @@ def test_an_optimizer_shows_what_it_keeps(make: Callable[[Any], torch.optim.Opti
     assert all(state["step"] == 0 for state in optimizer.state.values())  # the optimizer itself made no step
 
 
+class OfAnotherKind(torch.optim.Optimizer):
+    """What anybody may write."""
+
+    def __init__(self, parameters: Any, model_size: int) -> None:
+        super().__init__(parameters, {"rate": 1 / model_size})
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        torch.optim.LBFGS,  # asks for a closure
+        lambda p: torch.optim.SparseAdam(list(p)),  # and for sparse gradients
+        lambda p: OfAnotherKind(p, model_size=8),
+    ],
+)
+def test_an_optimizer_that_does_not_show_what_it_keeps_counts_as_adam(
+    make: Callable[[Any], torch.optim.Optimizer],
+) -> None:
+    network = Network(CNN)
+    optimizer = make(network.parameters())
+    with pytest.warns(UserWarning, match=f"{type(optimizer).__name__} is estimated to keep what Adam does"):
+        assert estimate(network, 3, optimizer=optimizer) == estimate(network, 3)
+    trial = optuna.create_study().ask()
+    with pytest.warns(UserWarning, match="what Adam does"), guard(trial, network, batch_size=3, optimizer=optimizer):
+        pass
+    assert trial.user_attrs["nasmorph:mem"]["estimate"] == estimate(network, 3).total
+
+
 def test_inputs_that_nothing_saves_count_by_themselves() -> None:
     architecture = example_architectures()["pool2d_avg"]
     result = estimate(architecture, 5)
@@ -128,10 +156,13 @@ def test_bad_arguments(arguments: Any, error: type[Exception], message: str) -> 
 # Errors.
 
 
-def test_a_real_error_of_the_cpu_allocator() -> None:
+def test_real_errors_of_the_cpu() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(10**15)
     assert is_out_of_memory(caught.value)
+    with pytest.raises(RuntimeError, match=r"^std::bad_alloc$|^bad allocation$") as of_cpp:
+        torch.zeros(1).expand(10**15).split(1)
+    assert is_out_of_memory(of_cpp.value)
     with pytest.raises(MemoryError) as of_numpy:
         np.empty(10**15)
     assert is_out_of_memory(of_numpy.value)
@@ -144,6 +175,12 @@ def test_a_real_error_of_the_cpu_allocator() -> None:
         RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB (GPU 0; 3.95 GiB total capacity)"),
         RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
         RuntimeError("HIP out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("HIP error: hipErrorOutOfMemory"),
+        RuntimeError(
+            "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 2 'out of memory'"
+        ),
+        RuntimeError("Last error:\nCuda failure 'out of memory'"),
+        RuntimeError("bad allocation"),
         RuntimeError("MPS backend out of memory (MPS allocated: 18.11 GB, other allocations: 1 GB)"),
         RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
@@ -167,6 +204,10 @@ def test_errors_that_are(error: Exception) -> None:
         RuntimeError("cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed in"),
         RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
         RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError(
+            "ncclUnhandledCudaError: Call to CUDA function failed.\nLast error:\nCuda failure 999 'unknown error'"
+        ),
+        RuntimeError("could not create a primitive"),
         RuntimeError("mat1 and mat2 shapes cannot be multiplied (3x4 and 5x6)"),
         ValueError("CUDA out of memory"),
         RuntimeError("the queue is out of memory slots"),
@@ -223,13 +264,30 @@ def test_without_a_batch_size_there_is_no_estimate() -> None:
     assert fact_of(run(allocate)) == MemoryFact(memory.describe("cpu"), failed=True)
 
 
-def test_a_trial_that_is_pruned_has_fitted() -> None:
+def test_a_trial_that_is_pruned_after_a_report_has_fitted() -> None:
     def prune(trial: optuna.Trial, network: Network) -> None:
+        trial.report(1.0, 0)
         raise optuna.TrialPruned
 
     trial = run(prune, batch_size=7)
     assert trial.state == TrialState.PRUNED
     assert not fact_of(trial).failed
+
+
+@pytest.mark.parametrize("reported_before", [False, True])  # by a trial that this one is a retry of
+def test_a_trial_that_is_pruned_before_training_says_nothing(reported_before: bool) -> None:
+    study = optuna.create_study(sampler=quick_sampler())
+
+    def objective(trial: optuna.Trial) -> float:
+        network = suggest_network(trial, CNN_SPACE)
+        if reported_before:
+            trial.report(1.0, 0)
+        with guard(trial, network, batch_size=7):
+            raise optuna.TrialPruned
+
+    study.optimize(objective, n_trials=1)
+    assert study.trials[0].state == TrialState.PRUNED
+    assert lineage.memory_of(study.trials[0]) is None
 
 
 def test_another_error_passes_and_says_nothing() -> None:

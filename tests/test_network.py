@@ -42,6 +42,7 @@ from optuna_nas_morph.errors import StoreError, WeightsMismatchError
 from optuna_nas_morph.ir.ops import Conv, Input, Linear
 from optuna_nas_morph.morphisms import Widen
 from optuna_nas_morph.spaces import MorphSpace
+from optuna_nas_morph.weights import WeightRecord
 from tests.morphisms.architectures import RELU, graph
 from tests.studies import CNN, CNN_SPACE, MLP, SPACE, make_objective, quick_sampler
 
@@ -123,7 +124,7 @@ def test_outside_of_a_study_weights_are_fresh_and_nothing_is_published() -> None
     assert len(study.trials) == 1
 
 
-@pytest.mark.parametrize("budget", [-1, float("nan"), -0.5])
+@pytest.mark.parametrize("budget", [-1, float("nan"), -0.5, float("inf")])
 def test_wrong_budgets(budget: float) -> None:
     study = make_study()
     with pytest.raises(ValueError, match="budget must be a non-negative number of epochs"):
@@ -384,6 +385,39 @@ def test_a_retry_that_failed_without_weights_is_no_donor(tmp_path: Path) -> None
     assert [t.number for t in lineage.find_ancestors(study, 99, steps)] == [0]
 
 
+def test_a_retry_that_has_asked_for_nothing_yet_is_no_ancestor(tmp_path: Path) -> None:
+    study = make_study(pruner=LineagePruner(store=WeightStore(tmp_path)))
+    trial, network = start(study, WIDER)
+    publish_weights(trial, network, epochs=1)
+    stale = study.tell(trial, state=TrialState.FAIL)
+    study.enqueue_trial(stale.params, user_attrs=stale.user_attrs)
+    study.ask()
+    steps = lineage.steps_of(study.trials[0]) or ()
+    assert [t.number for t in lineage.find_ancestors(study, 99, steps)] == [0]
+
+
+def test_a_donor_that_publishes_anew_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = make_study(pruner=LineagePruner(store=WeightStore(tmp_path)))
+    trial, network = start(study, SEED)
+    publish_weights(trial, network, epochs=1)
+    load, n_loads = WeightStore.load, 0
+
+    def late(store: WeightStore, record: WeightRecord) -> dict[str, torch.Tensor]:
+        nonlocal n_loads
+        n_loads += 1
+        if n_loads < 3:  # Twice the file is gone by the time it is opened.
+            shift(network, n_loads)
+            publish_weights(trial, network, epochs=1 + n_loads)
+        return load(store, record)
+
+    monkeypatch.setattr(WeightStore, "load", late)
+    _, child = start(study, WIDER)
+    assert same_function(child, network)
+    assert attributes(study)["nasmorph:donor"] == 0
+    assert attributes(study)["nasmorph:inherited_epochs"] == 3.0
+    assert "nasmorph:fallback" not in attributes(study)
+
+
 def test_a_store_that_is_not_the_studys_is_an_error(tmp_path: Path) -> None:
     study = make_study(pruner=LineagePruner(store=WeightStore(tmp_path / "one")))
     donor(study, SEED)
@@ -431,7 +465,8 @@ def test_epochs_come_from_the_argument_else_from_reports_else_from_the_budget() 
         assert attributes(study)["nasmorph:inherited_epochs"] == 2.0
         for i in range(reports):
             trial.report(0.5, i)
-        record = publish_weights(trial, network, epochs=given)
+        with one_warning("Nothing says how long") if own is None else contextlib.nullcontext():
+            record = publish_weights(trial, network, epochs=given)
         study.tell(trial, state=TrialState.FAIL)
         expected[trial.number] = None if own is None else 2.0 + own
         assert record is not None
@@ -521,6 +556,17 @@ def test_an_average_that_is_not_finite_is_not_published() -> None:
         average.module.a.weight.fill_(torch.nan)
     with pytest.warns(UserWarning, match="Trial 0 does not become a donor: weights 'average:a.weight' must be finite"):
         assert publish_weights(trial, network, epochs=1, average=average) is None
+
+
+def test_training_that_nobody_has_told_of_is_inherited_all_the_same() -> None:
+    study = make_study()
+    trial, network = start(study, SEED)
+    with one_warning("give epochs to publish_weights"):
+        publish_weights(trial, network)
+    study.tell(trial, 0.0)
+    start(study, WIDER)
+    first, child = study.trials
+    assert (lineage.budgets_of(child).inherited, lineage.inherits(first), lineage.inherits(child)) == (0.0, False, True)
 
 
 def test_publishing_into_a_store_of_ones_own(tmp_path: Path) -> None:

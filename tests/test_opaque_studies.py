@@ -109,7 +109,7 @@ def test_weights_and_moments_of_opaque_parts_are_inherited(tmp_path: Path) -> No
     network = suggest_network(first, space)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     trained(network, optimizer)
-    publish_weights(first, network, optimizer=optimizer)
+    publish_weights(first, network, epochs=1, optimizer=optimizer)
     study.tell(first, 1.0)
 
     second = ask(study, WIDER)
@@ -172,7 +172,7 @@ def test_tied_weights_within_a_part_pass_through_a_study(tmp_path: Path) -> None
     optimizer = torch.optim.Adam(network.parameters(), lr=0.1)
     network(x).square().mean().backward()
     optimizer.step()
-    publish_weights(first, network, optimizer=optimizer)
+    publish_weights(first, network, epochs=1, optimizer=optimizer)
     study.tell(first, 1.0)
     second = ask(study, WIDER)
     child = suggest_network(second, space, probe=x)
@@ -188,7 +188,7 @@ def test_a_search_grows_what_is_around(tmp_path: Path) -> None:
     def objective(trial: optuna.Trial) -> float:
         network = suggest_network(trial, space)
         trained(network, torch.optim.SGD(network.parameters(), lr=0.1))
-        publish_weights(trial, network)
+        publish_weights(trial, network, epochs=1)
         return float(-outputs(network).square().mean())
 
     study.optimize(objective, n_trials=8)
@@ -223,7 +223,7 @@ def test_the_best_is_taken_away(tmp_path: Path) -> None:
     study = study_in(tmp_path)
     trial = ask(study, WIDER)
     network = suggest_network(trial, own_space())
-    publish_weights(trial, network)
+    publish_weights(trial, network, epochs=1)
     study.tell(trial, 1.0)
     best = load_network(study, study.trials[0])
     assert torch.equal(outputs(best), outputs(network))
@@ -276,7 +276,7 @@ def objective(trial):
     network = suggest_network(trial, space)
     # Nothing trains, so every network computes what the module computes, whoever it inherits from.
     trial.set_user_attr("difference", (outputs(network) - outputs(Own())).abs().max().item())
-    publish_weights(trial, network)
+    publish_weights(trial, network, epochs=1)
     return trial.suggest_float("lr", 0, 1)
 
 study.optimize(objective, n_trials=int(sys.argv[1]))

@@ -99,7 +99,7 @@ def test_a_trained_ancestor_comes_before_the_module(tmp_path: Path) -> None:
     network = suggest_network(first, own_space())
     with torch.no_grad():
         network.fc.bias += 1.0  # type: ignore[union-attr, operator]
-    publish_weights(first, network)
+    publish_weights(first, network, epochs=1)
     study.tell(first, 1.0)
     child = ask(study, WIDER)
     torch.testing.assert_close(outputs(suggest_network(child, own_space())), outputs(Own()) + 1.0)
@@ -238,7 +238,7 @@ def objective(trial):
     # Nothing trains, so every network computes what the module computes, whoever it inherits from.
     trial.set_user_attr("difference", (outputs(network) - outputs(Own())).abs().max().item())
     if trial.number > 3:  # The first ones leave nothing to inherit.
-        publish_weights(trial, network)
+        publish_weights(trial, network, epochs=1)
     return score(network, lr)
 
 study.optimize(objective, n_trials=int(sys.argv[2]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,14 @@ def trial_of(
     curve: Sequence[float],
     *,
     inherited: float = 0.0,
-    budget: int | None = None,
+    budget: float | None = None,
     state: TrialState = TrialState.COMPLETE,
     first_step: int = 0,
     kind: str = "search",
 ) -> FrozenTrial:
     attributes: dict[str, Any] = {"nasmorph:inherited_epochs": inherited, "nasmorph:kind": kind}
+    if inherited:
+        attributes["nasmorph:donor"] = 0
     if budget is not None:
         attributes["nasmorph:budget"] = budget
     return create_trial(
@@ -89,7 +92,7 @@ def naive(finished: Sequence[Sequence[float]], n_pruned: int, curve: Sequence[fl
     """The rule for curves of one class with as many steps each, at a check."""
     k = len(curve)
     n_best = max(math.ceil(top * (len(finished) + n_pruned)), math.ceil(1 / alpha) - 1)
-    best = sorted(finished, key=lambda c: -c[-1])[:n_best]
+    best = [c for c in finished if sum(other[-1] > c[-1] for other in finished) < n_best]
     sample = [c[k - 1] for c in best] + [curve[-1]]
     return float(np.mean([value <= curve[-1] for value in sample])) <= alpha
 
@@ -102,9 +105,14 @@ def naive(finished: Sequence[Sequence[float]], n_pruned: int, curve: Sequence[fl
     st.sampled_from([0.1, 0.25, 1.0]),
     st.booleans(),
     st.sampled_from([0, 1, 7]),
+    st.booleans(),
 )
-def test_its_rule(n: int, n_pruned: int, seed: int, alpha: float, top: float, up: bool, first_step: int) -> None:
+def test_its_rule(
+    n: int, n_pruned: int, seed: int, alpha: float, top: float, up: bool, first_step: int, tied: bool
+) -> None:
     done, (now,) = curves(n, seed), curves(1, seed + 1)
+    if tied:
+        done = [[*c[:-1], float(round(c[-1]))] for c in done]
     sign, direction = (1, "maximize") if up else (-1, "minimize")
     finished = [trial_of([sign * v for v in c], first_step=first_step) for c in done]
     finished += [trial_of([-sign], state=TrialState.PRUNED)] * n_pruned
@@ -120,6 +128,13 @@ def test_values_alike_are_no_reason() -> None:
     alike = [trial_of([0.5, 0.5, 0.5, 0.6])] * 30
     assert not decides(LineagePruner(), alike, running([0.5]))
     assert decides(LineagePruner(), alike, running([0.49]))
+
+
+def test_of_trials_that_ended_alike_none_is_left_out() -> None:
+    finished = [trial_of([early] * 3 + [0.95] * 5) for early in (0.9, 0.1) for _ in range(4)]
+    for order in (finished, finished[::-1]):
+        assert not decides(LineagePruner(n_steps=8), order, running([0.5]))
+        assert decides(LineagePruner(n_steps=8), order, running([0.0]))
 
 
 def test_both_decisions_occur() -> None:
@@ -243,7 +258,7 @@ def decisions_of(pruner: BasePruner, storage: Any, n_trials: int, seed: int, war
     for i, curve in enumerate(curves(n_trials, seed, least=-0.5)):
         trial = study.ask()
         if warm and i % 2:
-            trial.set_user_attr("nasmorph:inherited_epochs", 3.0)
+            trial.set_user_attr("nasmorph:donor", 0)
         row = []
         for step, value in enumerate(curve):
             trial.report(value + 100 * (warm and i % 2), step)
@@ -352,6 +367,25 @@ def test_every_check_records_the_training_so_far() -> None:
     assert recorded == [4.0, 5.0]
 
 
+@pytest.mark.parametrize("published", [True, False])
+def test_what_was_published_is_never_lowered(published: bool) -> None:
+    """By a trial that reports once in several epochs; also where the weights were not fit for heirs."""
+    study = optuna.create_study(pruner=LineagePruner(Recording(9)), sampler=RandomSampler(seed=0))
+    trial = study.ask()
+    network = suggest_network(trial, SPACE, budget=3)
+    if not published:
+        next(network.parameters()).data.fill_(math.nan)
+    recorded = []
+    for step in range(4):
+        trial.report(1.0, step)
+        if step == 1:
+            with nullcontext() if published else pytest.warns(UserWarning, match="does not become a donor"):
+                publish_weights(trial, network, epochs=3)
+        trial.should_prune()
+        recorded.append(study.trials[0].user_attrs["nasmorph:effective_epochs"])
+    assert recorded == [1.0, 3.0, 3.0, 4.0]
+
+
 def test_a_trial_without_an_architecture_is_left_alone() -> None:
     study = optuna.create_study(pruner=LineagePruner(ThresholdPruner(upper=0.5)))
     trial = study.ask()
@@ -404,6 +438,12 @@ def test_its_store_is_the_studys(tmp_path: Path) -> None:
     assert study.user_attrs["nasmorph:store"]["path"] == str(tmp_path / "here")
 
 
+def test_checks_may_be_an_array() -> None:
+    alike = [trial_of([0.5, 0.5, 0.5, 0.6])] * 30
+    pruner = LineagePruner(checks=np.array([0.5, 0.25]))
+    assert [decides(pruner, alike, running([0.4] * k)) for k in (1, 2, 3)] == [True, True, False]
+
+
 def test_wrong_arguments() -> None:
     with pytest.raises(TypeError, match="wrapped must be an Optuna pruner or None but got str"):
         LineagePruner("median")  # type: ignore[arg-type]
@@ -417,6 +457,7 @@ def test_wrong_arguments() -> None:
         ({"n_steps": 0}, "n_steps must be a positive integer or None but got 0"),
         ({"alpha": 1.0}, "alpha must be between 0 and 1 but got 1.0"),
         ({"top": 0.0}, "top must be a share above 0 and up to 1 but got 0.0"),
+        ({"checks": np.array([])}, r"checks must be shares between 0 and 1 but got \(\)"),
         ({"checks": ()}, r"checks must be shares between 0 and 1 but got \(\)"),
         ({"checks": (0.5, 1.0)}, "checks must be shares between 0 and 1 but got"),
     ],

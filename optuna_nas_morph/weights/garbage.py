@@ -20,7 +20,9 @@ class Keep:
     """Whose weights a store keeps; all others are garbage.
 
     Kept are the best trials, the latest ones, and the ancestors of the best, so that whatever the search proposes next
-    finds a donor near. Trials that run, and the donors that these started from, are always kept.
+    finds a donor near. Trials that run, and the donors that these started from, are always kept. In finals
+    (`optuna_nas_morph.finalize`) everything is: they are few trainings, and a contender wins by its mean over seeds, so
+    that the weights of the winner need not be among the best.
 
     Args:
         best:
@@ -32,6 +34,7 @@ class Keep:
             is kept however large it is. :obj:`None`: no limit.
 
     Raises:
+        TypeError: If ``best`` or ``recent`` is no integer.
         ValueError: If an argument is out of its range.
     """
 
@@ -40,16 +43,19 @@ class Keep:
     max_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.best < 1:
-            raise ValueError(f"best must be at least 1 but got {self.best!r}.")
-        if self.recent < 0:
-            raise ValueError(f"recent must not be negative but got {self.recent!r}.")
-        if self.max_bytes is not None and self.max_bytes < 0:
+        for name, value, least in (("best", self.best, 1), ("recent", self.recent, 0)):
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise TypeError(f"{name} must be an integer but got {value!r}.")
+            if value < least:
+                raise ValueError(f"{name} must be at least {least} but got {value!r}.")
+        if self.max_bytes is not None and not self.max_bytes >= 0:
             raise ValueError(f"max_bytes must be None or not negative but got {self.max_bytes!r}.")
 
 
 def find_garbage(study: Study, keep: Keep, store_token: str) -> dict[int, WeightRecord]:
     """Records of the trials whose weights, in the store of this token, need not be kept; by the trial's number."""
+    if lineage.is_finals(study):
+        return {}
     trials = {t.number: t for t in study.get_trials(deepcopy=False, states=lineage.STATES_WITH_HISTORY)}
     records = {number: record for number, trial in trials.items() if (record := _record(trial, store_token))}
     running = [t for t in trials.values() if t.state == TrialState.RUNNING]

@@ -148,6 +148,7 @@ def replay(curves: Sequence[Curve], order: Sequence[int], pruner: BasePruner) ->
     for i in order:
         trial = study.ask()
         trial.set_user_attr(INHERITED_EPOCHS, curves[i]["inherited"])
+        trial.set_user_attr(DONOR, curves[i]["donor"])
         trial.set_user_attr(KIND, curves[i]["kind"])
         state = TrialState.COMPLETE
         for step, value in enumerate(curves[i]["values"]):
@@ -167,7 +168,7 @@ def outcome(curves: Sequence[Curve], taken: Sequence[int]) -> dict[str, float]:
     pruned = np.array(taken) < lengths
     searched = np.array([c["kind"] == Kind.SEARCH for c in curves])
     is_best_child = searched & (final == final[searched].max())
-    warm = np.array([c["inherited"] > 0 for c in curves])
+    warm = np.array([c["donor"] is not None for c in curves])
     return {
         "epochs saved %": 100 * (1 - sum(taken) / lengths.sum()),
         "regret": 100 * float(final.max() - final[~pruned].max(initial=0.0)),

@@ -184,6 +184,15 @@ def test_what_is_not_this_trials_or_this_stores_is_left_alone() -> None:
     assert set(find_garbage(study, Keep(best=1, recent=0), TOKEN)) == {5}
 
 
+def test_in_finals_everything_stays() -> None:
+    study, finals = optuna.create_study(direction="maximize"), optuna.create_study(direction="maximize")
+    for value in (0.9, 0.8, 0.5, 0.8):
+        add(finals, value)
+    assert kept(finals, best=1, recent=1) == [0, 3]
+    lineage.link_finals(study, finals)
+    assert kept(finals, best=1, recent=1) == kept(finals, best=1, recent=0, max_bytes=0) == [0, 1, 2, 3]
+
+
 @given(
     rows=st.lists(
         st.tuples(
@@ -222,13 +231,20 @@ def test_whatever_there_is_the_bounds_hold(
     ("arguments", "message"),
     [
         ({"best": 0}, "best must be at least 1 but got 0"),
-        ({"recent": -1}, "recent must not be negative but got -1"),
+        ({"recent": -1}, "recent must be at least 0 but got -1"),
         ({"max_bytes": -1}, "max_bytes must be None or not negative but got -1"),
     ],
 )
 def test_wrong_policies(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Keep(**arguments)
+
+
+@pytest.mark.parametrize("value", [2.5, True, "3"])
+@pytest.mark.parametrize("name", ["best", "recent"])
+def test_policies_count_trials(name: str, value: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be an integer but got {value!r}"):
+        Keep(**{name: value})
 
 
 def test_what_is_no_policy() -> None:
