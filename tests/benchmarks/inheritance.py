@@ -493,10 +493,11 @@ def draw(results: Mapping[int, Mapping[str, Sequence[Mapping[str, Any]]]], path:
     """The best network so far against FLOPs, for each arm that spends no more than the search."""
     names = [n for n in next(iter(results.values())) if n not in (FULL, AGAIN, FINALS) and not n.endswith(ONE_MORE)]
     lines = {
-        name: np.array([anytime(arms[name], cost(arms[INHERITED])) for arms in results.values()]) for name in names
+        name: 100 - np.array([anytime(arms[name], cost(arms[INHERITED])) for arms in results.values()])
+        for name in names
     }
     x = "FLOPs, as a share of those of the search"
-    runs.plot(path, "Best network so far as it is", "test accuracy %", lines, x=x, x_values=list(SHARES))
+    runs.plot(path, "Best network so far as it is", "test error %", lines, x=x, x_values=list(SHARES), log_y=True)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
