@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optuna_nas_morph import lineage
 from optuna_nas_morph.finals import FINALIST, MOST_PARAMETERS, SEED_ARCHITECTURE, Entry, Request
+from optuna_nas_morph.network import sampler_of
 from optuna_nas_morph.spaces import CellSpace, MorphSpace
 from optuna_nas_morph.targets import ranking
 
@@ -109,13 +111,8 @@ def _settings(study: Study) -> Settings:
     """Those of the study's sampler, if it is a `MorphBOSampler`; else the default ones."""
     from optuna_nas_morph import kernels
     from optuna_nas_morph.proposal import Settings
-    from optuna_nas_morph.sampler import MorphBOSampler
 
-    sampler: Any = study.sampler
-    while hasattr(sampler, "_base_sampler"):  # PartialFixedSampler
-        sampler = sampler._base_sampler
-    if not isinstance(sampler, MorphBOSampler):
-        return Settings(kernels.WeisfeilerLehman(), None, None, deterministic=False)
-    # Without its acquisition: with one, several objectives are made one, and none is predicted by itself.
-    priors = sampler._priors(len(study.directions))
-    return Settings(sampler._graph_kernel(), None, None, sampler._deterministic, priors)
+    own: Any = getattr(sampler_of(study), "_proposal_settings", None)  # Samplers are above this module.
+    settings = Settings(kernels.WeisfeilerLehman(), None, None, False) if own is None else own(len(study.directions))
+    # With an acquisition, several objectives are made one, and none is predicted by itself.
+    return replace(settings, acquisition=None)

@@ -11,6 +11,7 @@ from typing import Any, overload
 import numpy as np
 import optuna
 import torch
+from optuna.samplers import BaseSampler
 from optuna.trial import BaseTrial, FrozenTrial
 from torch import Tensor, nn
 
@@ -564,11 +565,16 @@ def _warn_of(trial: optuna.Trial, fallback: Sequence[str], outcome: str) -> None
 
 def seed_of(study: optuna.Study) -> int:
     """The sampler's seed, else one that the study's name makes."""
+    own = getattr(sampler_of(study), "seed", None)
+    return own if isinstance(own, int) else zlib.crc32(study.study_name.encode())
+
+
+def sampler_of(study: optuna.Study) -> BaseSampler:
+    """The study's sampler without what only fixes parameters for it."""
     sampler: Any = study.sampler
     while hasattr(sampler, "_base_sampler"):  # PartialFixedSampler
         sampler = sampler._base_sampler
-    own = getattr(sampler, "seed", None)
-    return own if isinstance(own, int) else zlib.crc32(study.study_name.encode())
+    return sampler  # type: ignore[no-any-return]
 
 
 def _generator(trial: BaseTrial) -> np.random.Generator:

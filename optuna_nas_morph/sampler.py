@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import grakel
 
     from optuna_nas_morph.prior import Prior
-    from optuna_nas_morph.proposal import Proposal, Task
+    from optuna_nas_morph.proposal import Proposal, Settings, Task
 
 
 N_CLAIMS = 3
@@ -361,14 +361,19 @@ class MorphBOSampler(BaseSampler):
         return max(1, min(self._n_startup_trials, most))
 
     def _propose_once(self, task: Task, history: History, rng: np.random.Generator) -> Proposal:
-        from optuna_nas_morph.proposal import Settings, propose, propose_startup
+        from optuna_nas_morph.proposal import propose, propose_startup
 
         observations = history.observations
         if self._is_startup(task, history):
             return propose_startup(task, observations, rng)
-        priors = self._priors(len(task.signs))
-        settings = Settings(self._graph_kernel(), self._acquisition, self._search, self._deterministic, priors)
-        return propose(task, observations, settings, rng)
+        return propose(task, observations, self._proposal_settings(len(task.signs)), rng)
+
+    def _proposal_settings(self, n_objectives: int) -> Settings:
+        """How it proposes."""
+        from optuna_nas_morph.proposal import Settings
+
+        priors = self._priors(n_objectives)
+        return Settings(self._graph_kernel(), self._acquisition, self._search, self._deterministic, priors)
 
     def _priors(self, n_objectives: int) -> tuple[Prior, ...]:
         from optuna_nas_morph.prior import read_prior
