@@ -204,6 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs.print_table(f"Whole searches, {args.seeds} seeds", ["", "best %", "epochs"], rows)
         return
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     rows = []
     for name, make in PRUNERS.items():
         found = []
