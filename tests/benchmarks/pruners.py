@@ -143,7 +143,8 @@ def random_order(curves: Sequence[Curve], rng: np.random.Generator) -> list[int]
 
 def replay(curves: Sequence[Curve], order: Sequence[int], pruner: BasePruner) -> list[int]:
     """Epochs that each trial takes, as many as it has if it is not pruned."""
-    study = optuna.create_study(direction="maximize", sampler=RandomSampler(seed=0), pruner=pruner)
+    # The name decides which bracket of Hyperband a trial belongs to.
+    study = optuna.create_study(study_name="replay", direction="maximize", sampler=RandomSampler(seed=0), pruner=pruner)
     taken = [0] * len(curves)
     for i in order:
         trial = study.ask()
