@@ -56,7 +56,7 @@ PRUNERS: dict[str, Callable[[int], BasePruner]] = {
     "LineagePruner(alpha=0.1)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.1),
     "LineagePruner(top=0.25)": lambda epochs: LineagePruner(n_steps=epochs, top=0.25),
     "LineagePruner(alpha=0.4)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.4),
-    "LineagePruner(alpha=0.4, top=0.5)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.4, top=0.5),
+    "LineagePruner(alpha=0.4, top=0.3)": lambda epochs: LineagePruner(n_steps=epochs, alpha=0.4, top=0.3),
     "LineagePruner(checks=[0.25, 0.5])": lambda epochs: LineagePruner(n_steps=epochs, checks=[0.25, 0.5]),
     "LineagePruner(MedianPruner())": lambda epochs: LineagePruner(MedianPruner()),
     "LineagePruner(PercentilePruner(25))": lambda epochs: LineagePruner(PercentilePruner(25.0)),
