@@ -390,8 +390,9 @@ class _Run:
         storage.set_trial_system_attr(trial._trial_id, lineage.WORKER, [_place(), os.getpid(), _PROCESS])
         # Workers that begin at once may enqueue the same: the earlier one counts, and all workers see the same order.
         done = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING)
-        for other in self.finals.get_trials(deepcopy=False):
-            if other.number < trial.number and state_of(other) in done and lineage.final_of(other) == final:
+        for other in self.finals.get_trials(deepcopy=False, states=done):
+            is_same = other.number < trial.number and lineage.final_of(other) == final
+            if is_same and state_of(other) != TrialState.FAIL:
                 trial.set_user_attr(lineage.DUPLICATE_OF, other.number)
                 raise optuna.TrialPruned(f"trial {other.number} is the same.")
         return self.objective(trial)
@@ -413,8 +414,9 @@ def _is_abandoned(trial: FrozenTrial) -> bool:
     if worker is None:
         return trial.datetime_start is not None and datetime.now() - trial.datetime_start > _GRACE  # noqa: DTZ005
     place, pid, token = worker
-    if place != _place():
-        return _is_before_restart(place)
+    here = _place()
+    if place != here:
+        return _is_before_restart(place, here)
     if sys.platform == "win32":  # There, to look at a process is to end it.
         return False
     if pid == os.getpid():
@@ -448,12 +450,12 @@ def _or_empty(read: Callable[[], str]) -> str:
         return ""
 
 
-def _is_before_restart(place: object) -> bool:
+def _is_before_restart(place: object, here: list[str]) -> bool:
     """Whether nothing is alive that was at a place, since its machine, which is this one, has been restarted."""
     if not isinstance(place, list):  # Older versions recorded the name alone.
         return False
-    (name, machine, boot, _), (own_name, own_machine, own_boot, _) = place, _place()
-    return bool(machine) and (name, machine) == (own_name, own_machine) and boot != own_boot
+    (*machine, boot, _), (*own_machine, own_boot, _) = place, here
+    return all(machine) and machine == own_machine and boot != own_boot
 
 
 def _check_budgets(result: Finals) -> None:

@@ -51,7 +51,7 @@ def trial_of(
     curve: Sequence[float],
     *,
     inherited: float = 0.0,
-    budget: float | None = None,
+    budget: int | None = None,
     state: TrialState = TrialState.COMPLETE,
     first_step: int = 0,
     kind: str = "search",

@@ -148,7 +148,6 @@ def replay(curves: Sequence[Curve], order: Sequence[int], pruner: BasePruner) ->
     taken = [0] * len(curves)
     for i in order:
         trial = study.ask()
-        trial.set_user_attr(INHERITED_EPOCHS, curves[i]["inherited"])
         trial.set_user_attr(DONOR, curves[i]["donor"])
         trial.set_user_attr(KIND, curves[i]["kind"])
         state = TrialState.COMPLETE
